@@ -1,0 +1,1 @@
+"""A local exchange that speaks the venues' real protocols. It shares no code with `venues`."""
