@@ -141,5 +141,6 @@ prepare() {
     apt_install "$@"
   fi
   echo "$key" >"$stamp"
+  exec 9>&- # or the program started next would hold the lock for its whole life
   say "ready"
 }
