@@ -15,7 +15,8 @@ from watchhamster.core.text import Text
 
 Severity = Literal["info", "warning", "critical"]
 RuleState = Literal["inactive", "pending", "firing"]
-DeliveryState = Literal["queued", "delivered", "expired", "dead"]
+DeliveryState = Literal["queued", "delivered", "expired", "dead", "muted"]
+Outcome = Literal["ok", "retry", "permanent", "disable"]
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,3 +79,27 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     receipt: str = ""  # what the channel answered
     error: str = ""
     repeated: bool = False  # it may have arrived before: a crash or a time-out came in between
+
+
+class Parcel(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes through a channel in one message: one alert, or several that were folded together, oldest first."""
+
+    alerts: tuple[Alert, ...]
+    attempt: int = 1
+    repeated: bool = False  # it may have arrived before
+    test: bool = False  # a person tries the channel out
+
+    @property
+    def id(self) -> str:
+        """The same over every attempt at the same alerts, so that a receiver can tell a repeat."""
+        ids = [str(alert.id) for alert in self.alerts]
+        return f"alert_{ids[0]}" if len(ids) == 1 else f"alerts_{ids[0]}_{ids[-1]}_{len(ids)}"
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What one attempt came to. `text` holds no secret; it is kept with the delivery."""
+
+    outcome: Outcome  # disable: the target is gone or refuses us, so stop using the channel and say so
+    text: str
+    pause_s: float = 0.0  # nothing more to this target for so long, as it asked
+    in_doubt: bool = False  # the message may have arrived although the attempt failed
