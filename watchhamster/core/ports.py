@@ -169,6 +169,7 @@ class FeedPolicy(msgspec.Struct, frozen=True):
     stale_after_s: float = 5.0  # no route had news for so long, though some should
     snapshot_timeout_s: float = 10.0  # a subscription without any first answer
     connects: Quota = Quota(5)
+    dials: tuple[Quota, ...] = (Quota(3), Quota(20, 60.0))  # our own manners, within `connects`
     messages: tuple[Quota, ...] = (Quota(5), Quota(100, 60.0))
     bad_share_max: float = 0.2  # redial when more of 5 s of frames than this are unreadable
 

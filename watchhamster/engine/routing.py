@@ -1,0 +1,62 @@
+"""How a question reaches a venue: one place where quota, wire, time-out and answer meet."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+from watchhamster.core.ports import Query, RateLimited, Unavailable, Venue, WatchHamsterError, Wire
+from watchhamster.core.text import Text
+from watchhamster.engine.limits import Limiter, Priority
+
+T = TypeVar("T")
+
+_BULK_PATIENCE_S = 60.0  # backfill waits out a short closure rather than fail
+
+
+class Caller:
+    """Asks one venue's REST interface, within its quotas. Nothing else sends requests to it."""
+
+    def __init__(self, venue: Venue, wire: Wire, limiter: Limiter) -> None:
+        self.venue = venue
+        self.limiter = limiter
+        self._wire = wire
+
+    async def call(
+        self, query: Query[T], priority: Priority = "normal", timeout_s: float = 5.0, *, market: str = ""
+    ) -> T:
+        """The answer, parsed. `timeout_s` counts from now; for `bulk`, which waits its turn, from the send.
+
+        `market` names what the call is about, so that markets take turns. Raises what the parser raises,
+        `Unavailable` (`no_answer`) when time ran out, `RateLimited` when the venue has closed the group.
+        """
+        request = query.request
+        bulk = priority == "bulk"
+        patience_s = _BULK_PATIENCE_S if bulk else timeout_s
+        try:
+            async with (
+                asyncio.timeout(None if bulk else timeout_s),
+                self.limiter.slot(request.group, priority, market=market, patience_s=patience_s) as slot,
+            ):
+                async with asyncio.timeout(timeout_s):
+                    response = await self._wire.request(request)
+                remaining = self.venue.remaining(response)
+                try:
+                    answer = query.parse(response)
+                except RateLimited as refusal:
+                    slot.refused(refusal.retry_after_s, banned=refusal.banned)
+                    raise
+                except WatchHamsterError:
+                    slot.answered(remaining, accepted=False)
+                    raise
+                slot.answered(remaining)
+                return answer
+        except TimeoutError:
+            raise Unavailable(
+                "no_answer",
+                Text(
+                    "{venue} did not answer {path} within {seconds} s.",
+                    {"venue": self.venue.name, "path": request.path, "seconds": timeout_s},
+                ),
+                Text("Check the connection, or try again in a moment."),
+            ) from None
