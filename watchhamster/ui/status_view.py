@@ -1,0 +1,172 @@
+"""The status tree: what is watched, how each part is, since when and why. The worst child colours its parent."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QSize, Qt, Signal
+from PySide6.QtGui import QColor
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from watchhamster.core.text import _, say
+from watchhamster.monitor.status import StatusNode, title, worst
+from watchhamster.ui import format, theme
+from watchhamster.ui.language import Translated
+
+NAME, STATE, VALUE, AGE, DETAIL = range(5)
+_NODE = Qt.ItemDataRole.UserRole
+_PATH = Qt.ItemDataRole.UserRole + 1
+
+
+class StatusView(Translated, QWidget):
+    """The tree in a table of name, state, value, age and reason. `node_chosen` gives the path of the line clicked."""
+
+    node_chosen = Signal(tuple)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._tree = QTreeWidget(self)
+        self._tree.setColumnCount(5)
+        self._tree.setFrameShape(QTreeWidget.Shape.NoFrame)
+        self._tree.setUniformRowHeights(True)
+        self._tree.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self._tree.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self._tree.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._tree.setItemDelegate(_Cell(self._tree))
+        self._tree.itemActivated.connect(lambda item: self.node_chosen.emit(item.data(0, _PATH)))
+        self._tree.itemClicked.connect(lambda item: self.node_chosen.emit(item.data(0, _PATH)))
+        self._items: dict[tuple[str, ...], QTreeWidgetItem] = {}
+        self._root: StatusNode | None = None
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._tree)
+        self.setFocusProxy(self._tree)
+        theme.changed.connect(self._themed)
+        self.words()
+        self._themed()
+
+    def words(self) -> None:
+        """Column heads and every line."""
+        self._tree.setAccessibleName(_("Status tree"))
+        self._tree.setHeaderLabels([_("Part"), _("State"), _("Value"), _("Age"), _("Why")])
+        if self._root is not None:
+            self.show_tree(self._root)
+
+    def show_tree(self, root: StatusNode) -> None:
+        """Show this tree; lines that stay keep their place, selection and whether they are open."""
+        self._root = root
+        stale = set(self._items)
+        self._place(None, root, (), stale, 0)
+        for path in sorted(stale, key=len, reverse=True):
+            item = self._items.pop(path)
+            parent = item.parent()
+            if parent is not None:
+                parent.removeChild(item)
+            else:
+                self._tree.takeTopLevelItem(self._tree.indexOfTopLevelItem(item))
+
+    def select_worst(self) -> None:
+        """Open the way to the worst line and select it."""
+        if self._root is None:
+            return
+        state = worst(item.data(0, _NODE).state for item in self._items.values())
+        paths = [path for path, item in self._items.items() if item.data(0, _NODE).state == state]
+        if paths:
+            item = self._items[max(paths, key=len)]
+            self._tree.setCurrentItem(item)
+            self._tree.scrollToItem(item)
+            self._tree.setFocus()
+
+    def lines(self) -> list[str]:
+        """Every visible line as text, in order."""
+        return [" ".join(filter(None, (item.text(column) for column in range(5)))) for item in self._items.values()]
+
+    def _place(
+        self,
+        parent: QTreeWidgetItem | None,
+        node: StatusNode,
+        path: tuple[str, ...],
+        stale: set[tuple[str, ...]],
+        row: int,
+    ) -> None:
+        here = (*path, node.name)
+        item = self._items.get(here)
+        stale.discard(here)
+        if item is None:
+            item = QTreeWidgetItem()
+            if parent is None:
+                self._tree.insertTopLevelItem(row, item)
+            else:
+                parent.insertChild(row, item)
+            item.setData(0, _PATH, here)
+            item.setTextAlignment(VALUE, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+            item.setTextAlignment(AGE, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+            item.setExpanded(len(here) < 3 or node.state not in ("ok", "muted"))
+            self._items[here] = item
+        item.setData(0, _NODE, node)
+        value = node.value
+        texts = (
+            title(node),
+            theme.current().sign(node.state).word,
+            "" if value is None else value if isinstance(value, str) else format.exact(float(value)),
+            "" if node.age_s is None else format.age(node.age_s),
+            say(node.detail) if node.detail else "",
+        )
+        for column, text in enumerate(texts):
+            if item.text(column) != text:
+                item.setText(column, text)
+                item.setToolTip(column, text)
+        for i, child in enumerate(node.children):
+            self._place(item, child, here, stale, i)
+
+    def _themed(self) -> None:
+        t = theme.current()
+        head = self._tree.header()
+        head.setStretchLastSection(True)
+        head.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
+        head.setMinimumSectionSize(t.px(48))
+        for column, width in ((NAME, 210), (STATE, 92), (VALUE, 110), (AGE, 84)):
+            head.resizeSection(column, t.px(width))
+        self._tree.setIndentation(t.px(16))
+        self._tree.setStyleSheet(table_style(t))
+
+
+class _Cell(QStyledItemDelegate):
+    """Draws a line: the state's shape and colour before its word."""
+
+    def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> QSize:
+        return QSize(0, theme.current().row_height)
+
+    def initStyleOption(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> None:
+        super().initStyleOption(option, index)
+        t = theme.current()
+        option.font = t.font()  # type: ignore[attr-defined]
+        node: StatusNode | None = index.siblingAtColumn(0).data(_NODE)
+        if node is None:
+            return
+        sign = t.sign(node.state)
+        colour: QColor = t.secondary if index.column() in (VALUE, AGE, DETAIL) and node.state == "ok" else t.text
+        if index.column() == STATE:
+            option.text = f"{sign.glyph} {option.text}"  # type: ignore[attr-defined]
+            colour = sign.colour
+        option.palette.setColor(option.palette.ColorRole.Text, colour)  # type: ignore[attr-defined]
+        option.palette.setColor(option.palette.ColorRole.HighlightedText, colour)  # type: ignore[attr-defined]
+
+
+def table_style(t: theme.Tokens) -> str:
+    """The look of the quieter tables: flat, a thin line under the head."""
+    return (
+        f"QTreeView, QListView, QTableView {{ background: {t.panel.name()}; border: 0; outline: 0; }}"
+        f"QTreeView::item:selected, QTableView::item:selected {{ background: {t.mixed(t.accent, 0.18).name()}; }}"
+        f"QHeaderView::section {{ background: {t.panel.name()}; color: {t.secondary.name()}; border: 0;"
+        f" border-bottom: 1px solid {t.line.name()}; padding: {t.px(4)}px {t.px(6)}px;"
+        f" font-size: {t.px(11)}px; }}"
+        f"QTreeView:focus, QListView:focus, QTableView:focus {{ border: 1px solid {t.focus.name()}; }}"
+    )
