@@ -146,7 +146,7 @@ def _talib(
 
     def build(graph: Graph, series: Sequence[Node], numbers: Sequence[float]) -> tuple[Node, ...]:
         inputs = [graph.node(g.Series(word)) for word in words] if of_bars else list(series)
-        given = tuple((p.name, int(n) if p.whole else n) for p, n in zip(parameters, numbers, strict=True))
+        given = tuple((p.name, int(n) if p.whole else float(n)) for p, n in zip(parameters, numbers, strict=True))
         indicator = Indicator((called or name).upper(), given, max(1, len(names)))
         need = indicator.lookback
         node = graph.node(
@@ -194,15 +194,15 @@ _talib(
 _talib("trima", "x", Text("Triangular moving average"), _period(30, 1), group="overlap")
 # Kaufman's weight is never below (2/31)^2.
 _talib("kama", "x", Text("Kaufman adaptive moving average"), _period(30, 1), group="overlap", memory=lambda n: 8817 + n)
-_talib("hma", "x", Text("Hull moving average"), _period(16), group="overlap")
+_talib("hma", "x", Text("Hull moving average"), _period(16, 1), group="overlap")
 _talib("midpoint", "x", Text("Middle of the highest and the lowest value"), _period(14), group="overlap")
 _talib(
     "bbands",
     "x",
     Text("Bollinger bands: a moving average and lines some standard deviations from it"),
     _period(5),
-    _factor("nbdevup", 2),
-    _factor("nbdevdn", 2),
+    _factor("nbdevup", 2.0),
+    _factor("nbdevdn", 2.0),
     group="overlap",
     outputs="upper middle lower",
 )
@@ -282,8 +282,8 @@ _talib("linearreg_slope", "x", Text("Slope of the regression line, per bar"), _p
 _talib("linearreg_angle", "x", Text("Angle of the regression line, in degrees"), _period(14), group="statistics")
 _talib("linearreg_intercept", "x", Text("Start of the regression line"), _period(14), group="statistics")
 _talib("tsf", "x", Text("The regression line one bar ahead"), _period(14), group="statistics")
-_talib("stddev", "x", Text("Standard deviation (of the whole)"), _period(5), _factor("nbdev", 1), group="statistics")
-_talib("var", "x", Text("Variance (of the whole)"), _period(5, 1), _factor("nbdev", 1), group="statistics")
+_talib("stddev", "x", Text("Standard deviation (of the whole)"), _period(5), _factor("nbdev", 1.0), group="statistics")
+_talib("var", "x", Text("Variance (of the whole)"), _period(5, 1), _factor("nbdev", 1.0), group="statistics")
 _talib("correl", "x y", Text("Correlation of two series"), _period(30, 1), group="statistics", bounds=(-1.0, 1.0))
 _talib("sum", "x", Text("Sum over some bars"), _period(30), group="math")
 _talib("max", "x", Text("Highest value of some bars"), _period(30), group="math")

@@ -329,7 +329,7 @@ class Node(msgspec.Struct, frozen=True, eq=False):
     index: int
     operation: Any
     arguments: tuple[Node, ...]
-    first_value: int  # bars before it can be defined
+    first_value: int  # bars before it is defined (a condition may be decided earlier)
     warm_up: int  # bars after which its value no longer depends, in practice, on where the evaluation began
     bounds: tuple[float, float] | None = None  # no value lies outside
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -72,7 +73,7 @@ class Indicator(msgspec.Struct, frozen=True):
         for start, stop in _runs(columns, need + 1):
             found = function(*(c[start:stop] for c in columns), **dict(self.parameters))
             for result, part in zip(results, found if self.outputs > 1 else (found,), strict=True):
-                result[start + need : stop] = part[need:]
+                result[start + need : stop] = part[need:] + 0.0  # of 0.0 and -0.0 in a window either may come
         results = [np.where(np.isfinite(r), r, NAN) for r in results]
         return results[0] if self.outputs == 1 else tuple(results)
 
@@ -86,6 +87,8 @@ class Indicator(msgspec.Struct, frozen=True):
         rows: list[tuple[float, ...]] = []  # the run so far, while it is too short for a handle
         handle: Any = None
         update: Callable[..., Any] | None = None
+        first = arguments[0]
+        pick = itemgetter(*arguments) if len(arguments) > 1 else lambda values: (values[first],)
         clean = _clean_one if self.outputs == 1 else _clean_all
 
         def open_on(columns: list[Array]) -> Any:
@@ -124,44 +127,39 @@ class Indicator(msgspec.Struct, frozen=True):
                 else:
                     update = handle.update
 
-        if len(arguments) == 1:
-            (only,) = arguments
-
-            def push() -> None:
-                x = values[only]
+        def inputs() -> Any:
+            """The bar's inputs, if all are defined."""
+            row = pick(values)
+            for x in row:
                 if x != x:
-                    end()
-                    values[result] = nothing
-                else:
-                    values[result] = clean(update(x)) if update is not None else start((x,), keep=True)
+                    return None
+            return row
 
-            def peek() -> None:
-                x = values[only]
-                if x != x:
-                    values[result] = nothing
-                else:
-                    values[result] = clean(handle.peek(x)) if handle is not None else start((x,), keep=False)
-
-        else:
-
-            def push() -> None:
-                row = tuple([values[a] for a in arguments])
-                for x in row:
-                    if x != x:
-                        end()
-                        values[result] = nothing
-                        return
+        def push() -> None:
+            row = inputs()
+            if row is None:
+                end()
+                values[result] = nothing
+            else:
                 values[result] = clean(update(*row)) if update is not None else start(row, keep=True)
 
-            def peek() -> None:
-                row = tuple([values[a] for a in arguments])
-                for x in row:
-                    if x != x:
-                        values[result] = nothing
-                        return
+        def peek() -> None:
+            row = inputs()
+            if row is None:
+                values[result] = nothing
+            else:
                 values[result] = clean(handle.peek(*row)) if handle is not None else start(row, keep=False)
 
-        return push, peek
+        def quick() -> None:
+            """`push` for the commonest shape: one input, one output, an open handle."""
+            x = values[first]
+            if update is None or x != x:
+                push()
+            else:
+                y = update(x)
+                values[result] = y + 0.0 if y - y == 0 else NAN
+
+        return (quick if len(arguments) == self.outputs == 1 else push), peek
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -183,11 +181,11 @@ class Output(msgspec.Struct, frozen=True):
 
 
 def _clean_one(x: Any) -> float:
-    return float(x) if x - x == 0 else NAN
+    return x + 0.0 if x - x == 0 else NAN
 
 
 def _clean_all(xs: Any) -> tuple[float, ...]:
-    return tuple([float(x) if x - x == 0 else NAN for x in xs])
+    return tuple([x + 0.0 if x - x == 0 else NAN for x in xs])
 
 
 def _defined(columns: Sequence[Array]) -> Any:

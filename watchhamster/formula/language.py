@@ -153,8 +153,8 @@ class _Parser:
         self.graph = graph
         self.parts: dict[str, Node] = {}
         self.names = [*SERIES, *FUNCTIONS, *parameters]
+        self.source = ""  # the text without what it is indented by
         self.indent = 0
-        self.encoded: list[bytes] = []
 
     # -- the text
 
@@ -194,6 +194,11 @@ class _Parser:
         ):
             if sign in source:
                 raise _refusal(self.indent + source.index(sign), text, Text("Leave out what begins here."))
+        for place, sign in enumerate(line):
+            if not sign.isprintable():
+                raise _refusal(
+                    place, Text("The character {sign!r} is not text.", {"sign": sign}), Text("Take it away.")
+                )
         self.source = source
         try:
             return ast.parse(source, mode="eval").body

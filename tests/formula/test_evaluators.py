@@ -1,0 +1,158 @@
+"""One formula, two evaluators, the same bits: on believable bars, hostile bars and every function of the table."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from tests.formula.series import bits, candles, conditions, hostile_bars, numbers, of_closes, walk
+from watchhamster.core.bars import Bars
+from watchhamster.core.ports import UsageError
+from watchhamster.formula import Formula, Function, Value, compile_many, describe, functions, parse
+from watchhamster.formula.indicators import defaults, lookback, talib
+
+MANY = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def same(a: list[Value], b: list[Value]) -> bool:
+    return [bits(x) for x in a] == [bits(x) for x in b]
+
+
+def stepped(formula: Formula, bars: Bars) -> list[Value]:
+    stepper = formula.stepper()
+    return [stepper.push(bar) for bar in candles(bars)]
+
+
+def understood(text: str) -> Formula:
+    """The formula; a generated one that cannot be right (`close > close`) is passed over."""
+    try:
+        return parse(text)
+    except UsageError:
+        assume(False)
+        raise
+
+
+@MANY
+@given(st.one_of(numbers, conditions), hostile_bars())
+def test_both_evaluators_agree_and_peek_tells_what_push_will(text: str, bars: Bars) -> None:
+    formula = understood(text)
+    stepper = formula.stepper()
+    peeked, pushed = [], []
+    for bar in candles(bars):
+        peeked.append(stepper.peek(bar))
+        peeked[-1] = stepper.peek(bar)
+        pushed.append(stepper.push(bar))
+    assert same(formula.over(bars).list(), pushed)
+    assert same(peeked, pushed)
+
+
+@MANY
+@given(st.one_of(numbers, conditions), hostile_bars(), st.integers(0, 60))
+def test_nothing_sees_the_future_and_history_stands_for_pushing(text: str, bars: Bars, cut: int) -> None:
+    formula = understood(text)
+    whole = formula.over(bars).list()
+    assert same(formula.over(bars.slice(0, cut)).list(), whole[:cut])
+    stepper = formula.stepper(history=bars.slice(0, cut))
+    assert same([stepper.push(bar) for bar in candles(bars)[cut:]], whole[cut:])
+
+
+@MANY
+@given(numbers, hostile_bars())
+def test_a_number_is_finite_or_undefined(text: str, bars: Bars) -> None:
+    assert all(x is None or math.isfinite(x) for x in understood(text).over(bars).list())
+
+
+@pytest.mark.parametrize("function", functions(), ids=lambda f: f.name)
+def test_every_function_with_its_defaults(function: Function) -> None:
+    """Each row and definition of the table, on a walk that is undefined for a while in the middle."""
+    bars = walk(400, seed=3)
+    for name in ("open", "high", "low", "close", "volume"):
+        getattr(bars, name)[250:253] = np.nan
+    text = function.example.replace("close", "larger(close, 0.5)")
+    formula = parse(text)
+    whole = formula.over(bars)
+    assert same(whole.list(), stepped(formula, bars))
+    assert not whole.defined[250]
+    assert formula.kind == "bool" or not whole.defined[: formula.first_value].any()
+    assert whole.defined[formula.first_value : 250].all()  # `first_value` is exact where nothing else is undefined
+
+
+@pytest.mark.parametrize("function", [f for f in functions() if hasattr(talib, f.name.upper())], ids=lambda f: f.name)
+def test_rows_say_what_talib_says(function: Function) -> None:
+    """TA-Lib's parameters, order, defaults and limits; its values to the bit."""
+    name = function.name.upper()
+    theirs = defaults(name)
+    ours = {p.name: p.default for p in function.parameters}
+    assert list(theirs)[: len(ours)] == list(ours)
+    assert {k: theirs[k] for k in ours} == ours
+    assert all(k.endswith("matype") for k in list(theirs)[len(ours) :])  # kept at TA-Lib's default
+    for parameter in function.parameters:
+        if parameter.whole:
+            for value, allowed in ((parameter.least, True), (parameter.least - 1, False), (parameter.most, True)):
+                given = {**ours, parameter.name: int(value)}
+                assert (lookback(name, tuple(given.items())) >= 0) is allowed, (parameter.name, value)
+    bars = walk(300)
+    inputs = [getattr(bars, column) for column in function.reads] or [bars.close, bars.open][: len(function.series)]
+    found = getattr(talib, name)(*inputs)
+    for output in range(max(1, len(function.outputs))):
+        text = function.example + (f".{function.outputs[output]}" if function.outputs else "")
+        theirs_too = [found] if not function.outputs else found
+        assert any(np.array_equal(parse(text).over(bars).data, x, equal_nan=True) for x in theirs_too)
+
+
+def test_outputs_are_the_lines_their_names_say() -> None:
+    bars = walk(300)
+    up, down = talib.AROON(bars.high, bars.low, 14)[::-1]
+    assert np.array_equal(parse("aroon(14).up").over(bars).data, up, equal_nan=True)
+    assert np.array_equal(parse("aroon(14).down").over(bars).data, down, equal_nan=True)
+    line, signal, hist = talib.MACD(bars.close, 12, 26, 9)
+    assert np.array_equal(parse("macd(close)").over(bars).data, line, equal_nan=True)
+    assert np.array_equal(parse("macd(close).signal").over(bars).data, signal, equal_nan=True)
+    assert np.array_equal(parse("macd(close).hist").over(bars).data, hist, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["ema(close, 10)", "rsi(close, 5)", "macd(close, 3, 6, 4).hist", "atr(5)", "dema(close, 6)"]
+)
+def test_after_its_warm_up_a_formula_has_forgotten_where_it_began(text: str) -> None:
+    formula = parse(text)
+    bars = walk(2000)
+    late = formula.over(bars.slice(500, 2000)).data[formula.warm_up :]
+    whole = formula.over(bars).data[500 + formula.warm_up :]
+    assert len(late) > 800
+    np.testing.assert_allclose(late, whole, rtol=1e-13, atol=1e-13)
+
+
+def test_formulas_compiled_together_share_what_they_have_in_common() -> None:
+    texts = ["sma(close, 10) > sma(close, 20)", "cross_above(sma(close, 10), sma(close, 20))", "sma(close, 10)"]
+    program = compile_many(texts)
+    assert len(program.nodes) == len(compile_many(texts[1:2]).nodes)  # the second holds the others
+    bars = walk(60)
+    stepper = program.stepper()
+    rows = [stepper.push(bar) for bar in candles(bars)]
+    for k, text in enumerate(texts):
+        alone = parse(text)
+        assert same([row[k] for row in rows], alone.over(bars).list())
+        assert same(program.over(bars)[k].list(), alone.over(bars).list())
+
+
+def test_a_number_that_is_always_the_same_is_still_one_a_bar() -> None:
+    assert parse("close ** 0 * 2").over(of_closes(1, 2)).list() == [2.0, 2.0]
+    assert compile_many(["close"]).over(Bars.empty())[0].list() == []
+
+
+def test_the_table_says_all_that_completion_needs() -> None:
+    rows = {str(row["name"]): row for row in map(describe, functions())}
+    assert rows["rsi"]["signature"] == "rsi(x, timeperiod=14)"
+    assert rows["rsi"]["parameters"] == [
+        {"name": "timeperiod", "default": 14, "min": 2, "max": 100_000, "integer": True}
+    ]
+    assert rows["macd"]["outputs"] == ["macd", "signal", "hist"]
+    assert rows["cross_above"]["kind"] == "bool"
+    assert list(rows) == sorted(rows)
+    assert {"change", "highest", "lowest", "sma", "ema", "rsi", "cross_above", "cross_below"} <= set(rows)
+    assert all(row["description"] for row in rows.values())
