@@ -76,8 +76,9 @@ def test_every_function_with_its_defaults(function: Function) -> None:
     formula = parse(text)
     whole = formula.over(bars)
     assert same(whole.list(), stepped(formula, bars))
-    assert not whole.defined[250]
-    assert formula.kind == "bool" or not whole.defined[: formula.first_value].any()
+    if function.kind == "number":  # a condition may be decided by what is known
+        assert not whole.defined[250]
+        assert not whole.defined[: formula.first_value].any()
     assert whole.defined[formula.first_value : 250].all()  # `first_value` is exact where nothing else is undefined
 
 

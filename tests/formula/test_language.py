@@ -242,36 +242,8 @@ def test_any_text_is_understood_or_refused(text: str) -> None:
         assert 0 <= position <= len(text)
 
 
-_pieces = [f.name for f in functions()] + [
-    "close",
-    "open",
-    "x",
-    "14",
-    "2.5",
-    "-1",
-    "(",
-    ")",
-    "[",
-    "]",
-    ",",
-    ".",
-    "+",
-    "-",
-    "*",
-    "/",
-    "//",
-    "%",
-    "**",
-    "<",
-    ">",
-    "==",
-    "=",
-    "and",
-    "or",
-    "not",
-    "&",
-    "if",
-]
+_signs = "close open x 14 2.5 -1 ( ) [ ] , . + - * / // % ** < > == = and or not & if"
+_pieces = [f.name for f in functions()] + _signs.split(" ")
 
 
 @given(st.lists(st.sampled_from(_pieces), max_size=14).map(" ".join))

@@ -194,13 +194,13 @@ _talib(
 _talib("trima", "x", Text("Triangular moving average"), _period(30, 1), group="overlap")
 # Kaufman's weight is never below (2/31)^2.
 _talib("kama", "x", Text("Kaufman adaptive moving average"), _period(30, 1), group="overlap", memory=lambda n: 8817 + n)
-_talib("hma", "x", Text("Hull moving average"), _period(16, 1), group="overlap")
+_talib("hma", "x", Text("Hull moving average"), _period(20, 1), group="overlap")
 _talib("midpoint", "x", Text("Middle of the highest and the lowest value"), _period(14), group="overlap")
 _talib(
     "bbands",
     "x",
     Text("Bollinger bands: a moving average and lines some standard deviations from it"),
-    _period(5),
+    _period(20),
     _factor("nbdevup", 2.0),
     _factor("nbdevdn", 2.0),
     group="overlap",
