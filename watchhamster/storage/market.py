@@ -1,0 +1,1242 @@
+"""`market.db`: what the venues said, as candles, and which stretches of time were asked for.
+
+A candle is a row while its period (a UTC day of a series below 15m, a month to 4h, a year above) is open. When the
+period is over its rows become one packed, checksummed block, in the transaction that deletes them. Rows found in a
+period that has a block override it until the next sealing, so a correction costs a row and not a block. SQLite has no
+checksums of its own, so every row here carries one; whatever does not match is moved to a quarantine table, and its
+span is no longer marked as fetched, so that it is fetched again.
+
+The coverage ledger holds the spans that were asked for. Only with it does a missing candle mean "no trade" rather than
+"nobody asked". Candles and marks that arrive together are committed together, so losing the end of a WAL leaves a
+store that says less, never one that says something wrong.
+
+`append` and `mark` only buffer; the writer's thread commits once a second or each 1,000 candles. While the file is
+locked or the disk is full, the buffer grows to its bound; what arrives after that is not stored, is counted, and its
+time stays unmarked, so that it too is fetched again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+import threading
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import msgspec
+import numpy as np
+import sqlalchemy as sa
+
+from watchhamster.core.bars import Bars, Ints, Span
+from watchhamster.core.market import Candle, Origin
+from watchhamster.core.ports import Clock, StoreError, WatchHamsterError
+from watchhamster.core.text import Text
+from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
+from watchhamster.storage.blocks import Assembly, Columns, checksum, decode, encode
+from watchhamster.storage.database import Database, StoreNotice
+
+Row = tuple[
+    int, float, float, float, float, float | None, float | None, int
+]  # open_ns, o, h, l, c, volume, value, origin
+Interval = tuple[int, int]
+SeriesKey = tuple[str, str]  # instrument, timeframe
+
+APPLICATION = 0x57484D4B  # "WHMK"
+_ORIGINS: tuple[Origin, ...] = get_args(Origin)
+_ORIGIN_CODES = {name: code for code, name in enumerate(_ORIGINS)}
+_LIVE, _BACKFILL = _ORIGIN_CODES["live"], _ORIGIN_CODES["backfill"]
+_BATCH = 1_000  # candles that make a commit before the second is over
+_CHUNK = 50_000  # candles a transaction of a large import
+_BLOCK_AT_ONCE = 100  # this many candles of a past period go straight into its block
+_GRACE_NS = 600 * SECOND_NS  # after a period's end, before it is sealed
+_CANDLES_MAX = 1 << 28  # more than a damaged count may ask memory for
+_RECHECK_S = 3600.0
+_SEAL_S = 600.0
+_KEEP_DAYS_LEAST = 7
+_NAN = float("nan")
+_ROW = struct.Struct("<qq6dB")
+_SPAN = struct.Struct("<qqq")
+_EXTRA = struct.Struct("<qq4d")
+_DAY, _MONTH, _YEAR = timeframe("1d"), timeframe("1M"), timeframe("1y")
+_LONG_AGO = -(1 << 62)
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What came of candles written: `new`, `same` as stored, or `changed` (then the one before is kept as first)."""
+
+    new: int = 0
+    same: int = 0
+    changed: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.new + other.new, self.same + other.same, self.changed + other.changed)
+
+
+class Extra(NamedTuple):
+    """What some files say of a bar besides its candle. None where they do not."""
+
+    open_ns: int
+    adj_close: float | None
+    dividends: float | None
+    stock_splits: float | None
+    capital_gains: float | None
+
+
+class SeriesInfo(msgspec.Struct, frozen=True):
+    """A stored series: how many candles, from which to which open time (both included)."""
+
+    instrument: str
+    timeframe: str
+    count: int
+    first_ns: int
+    last_ns: int
+
+
+class StoreState(msgspec.Struct, frozen=True):
+    """How storing goes. `buffered` candles wait; `dropped` were not stored and will be fetched again."""
+
+    state: Literal["ok", "behind", "locked", "full", "failed", "damaged"]
+    since_ns: int
+    buffered: int
+    dropped: int
+    detail: Text | None = None
+
+
+class VerifyReport(msgspec.Struct, frozen=True):
+    """What `verify` looked at and found. Damage remains while `damaged` exceeds `healed`."""
+
+    checked: int  # blocks, rows and spans
+    damaged: int  # found now, or found before and still missing
+    healed: int  # of these, present again
+    quarantined: list[dict[str, object]]  # kind, instrument, timeframe, since_ns, until_ns, reason
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How much history is kept: at most so many bytes, and of a timeframe at most so many days."""
+
+    max_bytes: int | None = None
+    keep_days: Mapping[str, float] = {}
+
+
+class Pruned(msgspec.Struct, frozen=True):
+    """What `prune` removed."""
+
+    candles: int
+    bytes: int
+
+
+Refill = Callable[[str, str, int, int], Awaitable[object]]
+"""Fetch a span of a series (instrument, timeframe, since_ns, until_ns) again and append and mark it."""
+
+
+_Kind = Literal["block", "row", "first", "coverage", "extra"]
+
+
+class _Damage(NamedTuple):
+    kind: _Kind
+    rowid: tuple[int, ...]  # the row's key in its table
+    series: int
+    since_ns: int
+    until_ns: int
+    reason: str
+
+
+class _Waiting:
+    """Candles and marks of one series on their way to the disk."""
+
+    __slots__ = ("candles", "marks")
+
+    def __init__(self) -> None:
+        self.candles: list[Candle] = []
+        self.marks: list[Interval] = []
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    prices = "open REAL NOT NULL, high REAL NOT NULL, low REAL NOT NULL, close REAL NOT NULL, volume REAL, value REAL"
+    row = (
+        f"(series INTEGER NOT NULL, open_ns INTEGER NOT NULL, {prices}, origin INTEGER NOT NULL, crc INTEGER NOT NULL,"
+    )
+    for statement in (
+        "CREATE TABLE series (id INTEGER PRIMARY KEY, instrument TEXT NOT NULL, timeframe TEXT NOT NULL,"
+        " UNIQUE (instrument, timeframe))",
+        f"CREATE TABLE candle {row} PRIMARY KEY (series, open_ns)) WITHOUT ROWID",
+        f"CREATE TABLE first_candle {row} PRIMARY KEY (series, open_ns)) WITHOUT ROWID",
+        "CREATE TABLE block (id INTEGER PRIMARY KEY, series INTEGER NOT NULL, start_ns INTEGER NOT NULL,"
+        " count INTEGER NOT NULL, codec INTEGER NOT NULL, crc INTEGER NOT NULL, data BLOB NOT NULL,"
+        " UNIQUE (series, start_ns))",
+        "CREATE TABLE coverage (series INTEGER NOT NULL, since_ns INTEGER NOT NULL, until_ns INTEGER NOT NULL,"
+        " crc INTEGER NOT NULL, PRIMARY KEY (series, since_ns)) WITHOUT ROWID",
+        "CREATE TABLE extra (series INTEGER NOT NULL, open_ns INTEGER NOT NULL, adj_close REAL, dividends REAL,"
+        " stock_splits REAL, capital_gains REAL, crc INTEGER NOT NULL, PRIMARY KEY (series, open_ns)) WITHOUT ROWID",
+        "CREATE TABLE quarantine (id INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL, kind TEXT NOT NULL,"
+        " instrument TEXT, timeframe TEXT, since_ns INTEGER NOT NULL, until_ns INTEGER NOT NULL, reason TEXT NOT NULL,"
+        " content BLOB NOT NULL, healed_ns INTEGER)",
+    ):
+        connection.execute(statement)
+
+
+MIGRATIONS = (_create,)
+
+
+class MarketStore:
+    """Candles of every series, with what was fetched. `open` it, then use it from any thread; `close` it."""
+
+    def __init__(self, path: Path, clock: Clock, *, buffer_max: int = 100_000, patience_s: float = 1.0) -> None:
+        self._clock = clock
+        self._buffer_max = buffer_max
+        self._db = Database(path, clock, APPLICATION, MIGRATIONS, patience_s=patience_s, tick=self._each_second)
+        self._lock = threading.Lock()  # guards what follows, up to the blank line
+        self._waiting: dict[SeriesKey, _Waiting] = {}
+        self._taken: dict[SeriesKey, _Waiting] = {}  # being committed
+        self._buffered = 0
+        self._flushing = False
+        self._lost: dict[SeriesKey, list[Interval]] = {}
+        self._dropped = 0
+        self._problem: StoreError | None = None
+        self._since_ns = clock.now_ns()
+
+        self._ids: dict[SeriesKey, int] = {}  # the writer's
+        self._checked: set[tuple[int, int]] = set()  # blocks (id, checksum) found right within the hour
+        self._recheck_at = self._seal_at = clock.monotonic()
+
+    # ------------------------------------------------------------ life
+
+    def open(self, *, read_only: bool = False) -> None:
+        """Recover, upgrade and open the file. Raises `StoreError`, and then has changed nothing.
+
+        A damaged file is moved into `quarantine/` and a fresh one begun with everything that can still be read and
+        proves right; `notices` say so. Read-only works beside a running writer and never writes.
+        """
+        damaged = self._db.open(read_only=read_only)
+        if damaged is not None:
+            self._db.submit(lambda: self._salvage(damaged)).result()
+
+    def close(self) -> None:
+        """Commit what is buffered and close. Raises `StoreError` if that cannot be; the rest is fetched again."""
+        try:
+            if not self._db.read_only:
+                self.flush()
+        finally:
+            self._db.close()
+
+    @property
+    def notices(self) -> list[StoreNotice]:
+        """What a person should know about the file, oldest first."""
+        return list(self._db.notices)
+
+    @property
+    def state(self) -> StoreState:
+        """How storing goes just now."""
+        with self._lock:
+            problem, buffered = self._problem, self._buffered
+            word: Literal["ok", "behind", "locked", "full", "failed", "damaged"] = "ok"
+            if problem is not None:
+                codes = {"database_locked": "locked", "disk_full": "full", "database_damaged": "damaged"}
+                word = codes.get(problem.code, "failed")  # type: ignore[assignment]
+            if buffered >= self._buffer_max:
+                word = "behind"
+            return StoreState(word, self._since_ns, buffered, self._dropped, None if problem is None else problem.text)
+
+    # ------------------------------------------------------------ writing
+
+    def append(self, candles: Sequence[Candle]) -> None:
+        """Buffer closed (or corrected) candles; never blocks.
+
+        A candle already stored with other values becomes its latest revision. When the buffer is at its bound the
+        candles are dropped, counted in `state`, and their time stays `not_fetched`.
+        """
+        with self._lock:
+            for candle in candles:
+                # An absurd number must not reach the writer, where it would block every candle behind it.
+                total = candle.open + candle.high + candle.low + candle.close
+                if not candle.closed or total - total != 0.0:
+                    raise ValueError(f"only closed candles with finite prices are stored, not {candle}")
+                key = (candle.instrument, candle.timeframe)
+                if self._buffered >= self._buffer_max:
+                    span = (candle.open_ns, timeframe(candle.timeframe).next_ns(candle.open_ns))
+                    self._lost[key] = _union([*self._lost.get(key, ()), span])
+                    self._dropped += 1
+                    continue
+                if key in self._lost:
+                    span = (candle.open_ns, timeframe(candle.timeframe).next_ns(candle.open_ns))
+                    self._lost[key] = _without(self._lost[key], [span])
+                waiting = self._waiting.get(key)
+                if waiting is None:
+                    waiting = self._waiting[key] = _Waiting()
+                waiting.candles.append(candle)
+                self._buffered += 1
+            wake = self._buffered >= _BATCH and not self._flushing and self._problem is None
+            self._flushing |= wake
+        if wake:
+            self._db.submit(self._flush)
+
+    def mark(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> None:
+        """Buffer that `[since_ns, until_ns)` was fetched: a candle absent there had no trade."""
+        key = (instrument, timeframe)
+        with self._lock:
+            spans = _without([(since_ns, until_ns)], self._lost.get(key, ())) if since_ns < until_ns else []
+            if spans:
+                waiting = self._waiting.setdefault(key, _Waiting())
+                waiting.marks = _union([*waiting.marks, *spans])
+
+    def write(
+        self,
+        candles: Sequence[Candle],
+        marks: Iterable[tuple[str, str, int, int]] = (),
+        extras: Iterable[tuple[str, str, Extra]] = (),
+    ) -> Counts:
+        """Store at once and return when it is on the disk: for imports. Blocks; not for the loop.
+
+        `marks` are (instrument, timeframe, since_ns, until_ns). Raises `StoreError`; what was committed before stays.
+        """
+        groups: dict[SeriesKey, _Waiting] = {}
+        more: dict[SeriesKey, list[Extra]] = {}
+        for instrument, name, since_ns, until_ns in marks:
+            groups.setdefault((instrument, name), _Waiting()).marks.append((since_ns, until_ns))
+        for instrument, name, extra in extras:
+            more.setdefault((instrument, name), []).append(extra)
+
+        def chunk(part: Sequence[Candle], last: bool) -> Counts:
+            self._flush(raises=True)
+            batch: dict[SeriesKey, _Waiting] = groups if last else {}
+            for candle in part:
+                batch.setdefault((candle.instrument, candle.timeframe), _Waiting()).candles.append(candle)
+            counts = self._commit(batch, more if last else {})
+            if last:
+                self._seal()
+            return counts
+
+        counts = Counts()
+        for start in range(0, max(1, len(candles)), _CHUNK):
+            part = candles[start : start + _CHUNK]
+            last = start + _CHUNK >= len(candles)
+            counts += self._db.submit(lambda part=part, last=last: chunk(part, last)).result()  # type: ignore[misc]
+        return counts
+
+    def flush(self) -> None:
+        """Return when everything appended so far is on the disk. Raises `StoreError` when it cannot be written."""
+        self._db.submit(lambda: self._flush(raises=True)).result()
+
+    def seal(self) -> int:
+        """Turn the rows of finished periods into blocks; how many blocks were written."""
+        return self._db.submit(self._seal).result()
+
+    def _each_second(self) -> None:
+        now = self._clock.monotonic()
+        self._flush()
+        if now >= self._recheck_at:
+            self._recheck_at = now + _RECHECK_S
+            self._checked.clear()
+        if now >= self._seal_at and self._problem is None:
+            self._seal_at = now + _SEAL_S
+            with suppress(StoreError):  # the next flush meets the same obstacle, and reports it
+                self._seal()
+
+    def _flush(self, raises: bool = False) -> None:
+        with self._lock:
+            if not self._taken:
+                self._taken, self._waiting = self._waiting, {}
+        try:
+            while self._taken:
+                self._commit(self._taken, {})
+                with self._lock:
+                    self._buffered -= sum(len(waiting.candles) for waiting in self._taken.values())
+                    self._taken, self._waiting = self._waiting, {}
+        except StoreError as error:
+            with self._lock:
+                if self._problem is None or self._problem.code != error.code:
+                    self._since_ns = self._clock.now_ns()
+                self._problem = error
+            if raises:
+                raise
+        else:
+            with self._lock:
+                if self._problem is not None:
+                    self._problem = None
+                    self._since_ns = self._clock.now_ns()
+        finally:
+            with self._lock:
+                self._flushing = False
+
+    def _commit(self, batch: Mapping[SeriesKey, _Waiting], extras: Mapping[SeriesKey, list[Extra]]) -> Counts:
+        counts = Counts()
+        try:
+            with self._db.writing() as connection:
+                for key, waiting in batch.items():
+                    series = self._series_id(connection, key)
+                    counts += self._store(connection, series, timeframe(key[1]), waiting.candles)
+                    for interval in waiting.marks:
+                        _cover(connection, series, [interval])
+                for key, rows in extras.items():
+                    series = self._series_id(connection, key)
+                    connection.exec_driver_sql(
+                        "INSERT OR REPLACE INTO extra VALUES (?,?,?,?,?,?,?)",
+                        [(series, *extra, _extra_crc(series, extra)) for extra in rows],
+                    )
+        except BaseException:
+            self._ids.clear()  # a series begun in this transaction is gone again
+            raise
+        return counts
+
+    def _series_id(self, connection: sa.Connection, key: SeriesKey) -> int:
+        found = self._ids.get(key)
+        if found is None:
+            connection.exec_driver_sql("INSERT OR IGNORE INTO series (instrument, timeframe) VALUES (?,?)", key)
+            found = self._ids[key] = _find_series(connection, key) or 0
+        return found
+
+    def _store(self, connection: sa.Connection, series: int, tf: Timeframe, candles: Sequence[Candle]) -> Counts:
+        if not candles:
+            return Counts()
+        opens = [candle.open_ns for candle in candles]
+        since, until = min(opens), max(opens) + 1
+        parts, damage = self._columns(connection, series, tf, since, until)
+        if damage:
+            self._quarantine_in(connection, damage)
+        stored = _rows_at(parts.columns, opens)
+        firsts: dict[int, Row] = {}
+        latest: dict[int, Row] = {}
+        new = same = changed = 0
+        for candle in candles:
+            at = candle.open_ns
+            old = latest.get(at) or stored.get(at)
+            row = _settle(old, _row(candle))
+            if row is None:
+                same += 1
+                continue
+            if old is None:
+                new += 1
+            else:
+                changed += 1
+                firsts.setdefault(at, old)
+            latest[at] = row
+        if firsts:
+            connection.exec_driver_sql(
+                "INSERT OR IGNORE INTO first_candle VALUES (?,?,?,?,?,?,?,?,?,?)",
+                [(series, *row, _crc(series, row)) for row in firsts.values()],
+            )
+        if latest:
+            self._place(connection, series, tf, latest)
+        return Counts(new, same, changed)
+
+    def _place(self, connection: sa.Connection, series: int, tf: Timeframe, latest: dict[int, Row]) -> None:
+        """Put rows where they belong: many of a period that is over into its block, the rest into the table."""
+        period = _period(tf)
+        over_ns = self._clock.now_ns() - _GRACE_NS
+        singles: list[Row] = []
+        ordered = [latest[at] for at in sorted(latest)]
+        start = 0
+        while start < len(ordered):
+            begins = period.open_ns(ordered[start][0])
+            ends = period.next_ns(begins)
+            stop = start + 1
+            while stop < len(ordered) and ordered[stop][0] < ends:
+                stop += 1
+            if stop - start >= _BLOCK_AT_ONCE and ends <= over_ns:
+                self._seal_period(connection, series, tf, begins, _columns_of(ordered[start:stop]))
+            else:
+                singles += ordered[start:stop]
+            start = stop
+        if singles:
+            connection.exec_driver_sql(
+                "INSERT OR REPLACE INTO candle VALUES (?,?,?,?,?,?,?,?,?,?)",
+                [(series, *row, _crc(series, row)) for row in singles],
+            )
+
+    def _seal(self) -> int:
+        sealed = 0
+        with self._db.reading() as connection:
+            assert connection is not None
+            spans = connection.exec_driver_sql(
+                "SELECT s.id, s.timeframe, min(c.open_ns), max(c.open_ns) FROM candle c"
+                " JOIN series s ON s.id = c.series GROUP BY s.id"
+            ).fetchall()
+        over_ns = self._clock.now_ns() - _GRACE_NS
+        for series, name, first_ns, last_ns in spans:
+            tf = timeframe(name)
+            period = _period(tf)
+            start = period.open_ns(first_ns)
+            while start <= last_ns and period.next_ns(start) <= over_ns:
+                with self._db.writing() as connection:
+                    sealed += self._seal_period(connection, series, tf, start, Columns.empty())
+                    # The next period that has rows: a series may have slept for years.
+                    later = connection.exec_driver_sql(
+                        "SELECT min(open_ns) FROM candle WHERE series = ? AND open_ns >= ?",
+                        (series, period.next_ns(start)),
+                    ).scalar()
+                if later is None:
+                    break
+                start = period.open_ns(later)
+        return sealed
+
+    def _seal_period(self, connection: sa.Connection, series: int, tf: Timeframe, start_ns: int, more: Columns) -> bool:
+        """Merge a period's block, its rows and `more` (which wins) into one block."""
+        end_ns = _period(tf).next_ns(start_ns)
+        parts, damage = self._columns(connection, series, tf, start_ns, end_ns, len(more.times))
+        if damage:
+            self._quarantine_in(connection, damage)
+        parts.put(more)
+        columns = parts.columns
+        count = len(columns.times)
+        if not count:
+            return False
+        codec, data = encode(columns)
+        # A block that could not be read back would be worse than rows.
+        check = Columns.empty(count)
+        decode(codec, data, check)
+        assert check.same(columns), "a block must read back"
+        connection.exec_driver_sql(
+            "INSERT OR REPLACE INTO block (series, start_ns, count, codec, crc, data) VALUES (?,?,?,?,?,?)",
+            (series, start_ns, count, codec, checksum(series, start_ns, count, codec, data), data),
+        )
+        connection.exec_driver_sql(
+            "DELETE FROM candle WHERE series = ? AND open_ns >= ? AND open_ns < ?", (series, start_ns, end_ns)
+        )
+        return True
+
+    # ------------------------------------------------------------ reading
+
+    async def bars(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> Bars:
+        """`read_bars`, off the loop."""
+        return await self._db.read(lambda: self.read_bars(instrument, timeframe, since_ns, until_ns))
+
+    async def coverage(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> list[Span]:
+        """`read_coverage`, off the loop."""
+        return await self._db.read(lambda: self.read_coverage(instrument, timeframe, since_ns, until_ns))
+
+    def read_bars(self, instrument: str, timeframe: str, since_ns: int, until_ns: int, *, first: bool = False) -> Bars:
+        """Candles that open in `[since_ns, until_ns)`, buffered ones included, in their latest revision.
+
+        `first=True` gives each as it was first stored, which is what a live formula saw. Damaged ones are left out,
+        quarantined, and are `not_fetched` from then on. Raises `StoreError` when the file cannot be read.
+        """
+        return self._read(instrument, timeframe, since_ns, until_ns, first)[0].bars()
+
+    def read_candles(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> list[Candle]:
+        """As `read_bars`, one by one and with their origin."""
+        columns, _ = self._read(instrument, timeframe, since_ns, until_ns, False)
+        return [
+            Candle(instrument, timeframe, t, o, h, lo, c, v, q, True, _ORIGINS[origin])
+            for t, o, h, lo, c, v, q, origin in _rows(columns)
+        ]
+
+    def read_extras(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> dict[int, Extra]:
+        """What imported files said besides the candles, by open time."""
+        found: dict[int, Extra] = {}
+        with self._db.reading() as connection:
+            series = _find_series(connection, (instrument, timeframe))
+            if connection is None or series is None:
+                return found
+            for *values, crc in connection.exec_driver_sql(
+                "SELECT open_ns, adj_close, dividends, stock_splits, capital_gains, crc FROM extra"
+                " WHERE series = ? AND open_ns >= ? AND open_ns < ?",
+                (series, since_ns, until_ns),
+            ):
+                extra = Extra(*values)
+                if _extra_crc(series, extra) == crc:
+                    found[extra.open_ns] = extra
+        return found
+
+    def read_coverage(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> list[Span]:
+        """What is known of each part of `[since_ns, until_ns)`, oldest first and without gaps."""
+        if since_ns >= until_ns:
+            return []
+        columns, fetched = self._read(instrument, timeframe, since_ns, until_ns, False)
+        return _spans(_timeframe(timeframe), columns.times, fetched, since_ns, until_ns)
+
+    def series(self) -> list[SeriesInfo]:
+        """Every stored series with at least one candle on the disk, by name."""
+        found = []
+        with self._db.reading() as connection:
+            if connection is None:
+                return []
+            for series, instrument, name in connection.exec_driver_sql(
+                "SELECT id, instrument, timeframe FROM series ORDER BY instrument, timeframe"
+            ).fetchall():
+                parts, _ = self._columns(connection, series, timeframe(name), *self._extent(connection, series, name))
+                times = parts.columns.times
+                if len(times):
+                    found.append(SeriesInfo(instrument, name, len(times), int(times[0]), int(times[-1])))
+        return found
+
+    def last_ns(self, instrument: str, timeframe: str) -> int | None:
+        """The open time of a series' newest stored candle."""
+        with self._db.reading() as connection:
+            series = _find_series(connection, (instrument, timeframe))
+            newest = _LONG_AGO
+            if connection is not None and series is not None:
+                since_ns, until_ns = self._extent(connection, series, timeframe)
+                last_period = _period(_timeframe(timeframe)).open_ns(max(since_ns, until_ns - 1))
+                parts, _ = self._columns(connection, series, _timeframe(timeframe), last_period, until_ns)
+                newest = max([newest, *parts.columns.times[-1:].tolist()])
+        waiting = self._pending(instrument, timeframe)
+        newest = max([newest, *(candle.open_ns for candle in waiting.candles)])
+        return None if newest == _LONG_AGO else newest
+
+    @staticmethod
+    def _extent(connection: sa.Connection, series: int, name: str) -> Interval:
+        """From the first to behind the last candle a series may have."""
+        blocks = connection.exec_driver_sql(
+            "SELECT min(start_ns), max(start_ns) FROM block WHERE series = ?", (series,)
+        ).one()
+        rows = connection.exec_driver_sql(
+            "SELECT min(open_ns), max(open_ns) FROM candle WHERE series = ?", (series,)
+        ).one()
+        starts = [ns for ns in (blocks[0], rows[0]) if ns is not None]
+        if not starts:
+            return 0, 0
+        ends = [rows[1] + 1] if rows[1] is not None else []
+        if blocks[1] is not None:
+            ends.append(_period(timeframe(name)).next_ns(blocks[1]))
+        return min(starts), max(ends)
+
+    def _pending(self, instrument: str, timeframe: str) -> _Waiting:
+        found = _Waiting()
+        with self._lock:
+            for source in (self._taken, self._waiting):
+                if (waiting := source.get((instrument, timeframe))) is not None:
+                    found.candles += waiting.candles
+                    found.marks += waiting.marks
+        return found
+
+    def _read(
+        self, instrument: str, name: str, since_ns: int, until_ns: int, first: bool
+    ) -> tuple[Columns, list[Interval]]:
+        tf = _timeframe(name)
+        # The buffer before the file: a batch committed in between is then seen twice rather than not at all.
+        waiting = self._pending(instrument, name)
+        candles = [candle for candle in waiting.candles if since_ns <= candle.open_ns < until_ns]
+        parts, damage, fetched = Assembly(len(candles)), list[_Damage](), list[Interval]()
+        with self._db.reading() as connection:
+            series = _find_series(connection, (instrument, name))
+            if connection is not None and series is not None:
+                parts, damage = self._columns(connection, series, tf, since_ns, until_ns, len(candles))
+                if first:
+                    parts.put(_firsts(connection, series, since_ns, until_ns))
+                fetched = _fetched(connection, series, since_ns, until_ns)
+        if damage and not self._db.read_only:
+            self._db.submit(lambda: self._quarantine(damage)).result()
+        if candles:
+            stored = _rows_at(parts.columns, [candle.open_ns for candle in candles])
+            latest: dict[int, Row] = {}
+            for candle in candles:
+                at = candle.open_ns
+                old = latest.get(at) or stored.get(at)
+                row = _settle(old, _row(candle))
+                if row is not None and not (first and old is not None):
+                    latest[at] = row
+            parts.put(_columns_of([latest[at] for at in sorted(latest)]))
+        return parts.columns.between(since_ns, until_ns), _union([*fetched, *waiting.marks])
+
+    def _columns(
+        self, connection: sa.Connection, series: int, tf: Timeframe, since_ns: int, until_ns: int, spare: int = 0
+    ) -> tuple[Assembly, list[_Damage]]:
+        """The candles on the disk (and what else is in their blocks), with spare room, and what is damaged."""
+        period = _period(tf)
+        damage: list[_Damage] = []
+        # The driver's own cursor: it hands out a block while that is still in the processor's cache.
+        driver: Any = connection.connection.driver_connection
+        rows = []
+        for *values, crc in driver.execute(
+            "SELECT open_ns, open, high, low, close, volume, value, origin, crc FROM candle"
+            " WHERE series = ? AND open_ns >= ? AND open_ns < ? ORDER BY open_ns",
+            (series, since_ns, until_ns),
+        ):
+            row: Row = tuple(values)
+            if _crc(series, row) == crc:
+                rows.append(row)
+            else:
+                span = (row[0], row[0] + 1)
+                damage.append(_Damage("row", (series, row[0]), series, *span, "its checksum does not match"))
+        bounds = (series, period.open_ns(since_ns), until_ns)
+        where = "FROM block WHERE series = ? AND start_ns >= ? AND start_ns < ?"
+        total = driver.execute(f"SELECT total(count) {where}", bounds).fetchone()[0]
+        parts = Assembly(min(int(total), _CANDLES_MAX) + len(rows) + spare)
+        for key, start_ns, count, codec, crc, data in driver.execute(
+            f"SELECT id, start_ns, count, codec, crc, data {where} ORDER BY start_ns", bounds
+        ):
+            reason = self._fault(key, series, start_ns, count, codec, crc, data)
+            if reason is None:
+                decode(codec, data, parts.room(count))
+                parts.keep(count)
+            else:
+                damage.append(_Damage("block", (key,), series, start_ns, period.next_ns(start_ns), reason))
+        parts.put(_columns_of(rows))
+        return parts, damage
+
+    def _fault(self, key: int, series: int, start_ns: int, count: int, codec: int, crc: int, data: bytes) -> str | None:
+        """What is wrong with a block, if anything. A checksum found right is believed for an hour."""
+        if (key, crc) in self._checked:
+            return None
+        try:
+            if checksum(series, start_ns, count, codec, data) != crc:
+                return "its checksum does not match"
+        except (struct.error, TypeError):
+            return "it is not what a block is made of"
+        self._checked.add((key, crc))
+        return None
+
+    # ------------------------------------------------------------ damage
+
+    async def verify(self, refill: Refill | None = None) -> VerifyReport:
+        """Check every block, row and span; quarantine what is damaged, and fetch it again where `refill` is given.
+
+        Nothing is deleted. A file whose structure is damaged is rebuilt from what can be read. Opened read-only, it
+        only reports.
+        """
+        read_only = self._db.read_only
+        if not read_only:
+            await self._db.write(lambda: self._flush())
+        broken = await self._db.read(self._structure)
+        files: list[dict[str, object]] = []
+        if broken is not None:
+            path: Path | None = None
+            if not read_only:
+                path = await self._db.write(lambda: self._rebuild(broken))
+            files.append({"kind": "file", "path": str(path or self._db.path), "reason": str(broken)})
+        checked, damage = await self._db.read(self._scan) if broken is None or not read_only else (0, [])
+        if damage and not read_only:
+            await self._db.write(lambda: self._quarantine(damage))
+        missing = await self._db.read(self._missing)
+        known = {entry["id"] for entry in missing}
+        if refill is not None:
+            for entry in missing:
+                with suppress(WatchHamsterError):  # a venue that is away now; the span stays unmarked
+                    await refill(entry["instrument"], entry["timeframe"], entry["since_ns"], entry["until_ns"])
+        if not read_only:
+            still = await self._db.write(self._settle_quarantine)
+        else:
+            still = known
+        others = [d for d in damage if read_only or d.kind not in ("block", "row")]
+        quarantined = [*files, *({k: v for k, v in entry.items() if k not in ("id", "count")} for entry in missing)]
+        quarantined += [
+            {"kind": d.kind, "since_ns": d.since_ns, "until_ns": d.until_ns, "reason": d.reason} for d in others
+        ]
+        return VerifyReport(checked, len(quarantined), len(known - still), quarantined)
+
+    def _structure(self) -> Text | None:
+        """What SQLite itself finds wrong with the file."""
+        try:
+            with self._db.reading() as connection:
+                if connection is None:
+                    return None
+                said = str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar())
+        except StoreError as error:
+            if error.code != "database_damaged":
+                raise
+            return error.text
+        return None if said == "ok" else Text("{reason}", {"reason": said.splitlines()[-1]})
+
+    def _rebuild(self, reason: Text) -> Path:
+        moved = self._db.rebuild(reason)
+        self._forget()
+        self._salvage(moved)
+        return moved
+
+    def _forget(self) -> None:
+        self._ids.clear()
+        self._checked.clear()
+
+    def _scan(self) -> tuple[int, list[_Damage]]:
+        """Look at everything: how much that was, and what is wrong."""
+        checked, damage = 0, list[_Damage]()
+        self._checked.clear()
+        with self._db.reading() as connection:
+            if connection is None:
+                return 0, []
+            names = connection.exec_driver_sql("SELECT id, timeframe FROM series").fetchall()
+            periods = {series: _period(timeframe(name)) for series, name in names}
+            driver: Any = connection.connection.driver_connection
+            for key, series, start_ns, count, codec, crc, data in driver.execute("SELECT * FROM block ORDER BY id"):
+                checked += 1
+                period = periods.get(series)
+                reason = self._fault(key, series, start_ns, count, codec, crc, data)
+                if reason is None and period is None:
+                    reason = "its series is unknown"
+                if reason is None and period is not None:
+                    columns = Columns.empty(count)
+                    decode(codec, data, columns)
+                    times = columns.times
+                    ends_ns = period.next_ns(start_ns)
+                    if times[0] < start_ns or times[-1] >= ends_ns or (np.diff(times) <= 0).any():
+                        reason = "its candles are not of its period"
+                if reason is not None:
+                    ends_ns = period.next_ns(start_ns) if period and isinstance(start_ns, int) else 0
+                    damage.append(_Damage("block", (key,), series, start_ns, ends_ns, reason))
+            tables: tuple[tuple[_Kind, str, Callable[[int, Sequence[Any]], int]], ...] = (
+                ("row", "candle", _crc),
+                ("first", "first_candle", _crc),
+                ("extra", "extra", _extra_crc),
+                ("coverage", "coverage", _span_crc),
+            )
+            for kind, table, crc_of in tables:
+                for series, *values, crc in driver.execute(f"SELECT * FROM {table}"):
+                    checked += 1
+                    if series not in periods or crc_of(series, values) != crc:
+                        until_ns = values[1] if kind == "coverage" else values[0] + 1
+                        reason = "its checksum does not match"
+                        damage.append(_Damage(kind, (series, values[0]), series, values[0], until_ns, reason))
+        return checked, damage
+
+    def _quarantine(self, damage: Sequence[_Damage]) -> None:
+        with self._db.writing() as connection:
+            self._quarantine_in(connection, damage)
+
+    def _quarantine_in(self, connection: sa.Connection, damage: Sequence[_Damage]) -> None:
+        """Move damaged content to the quarantine table, and unmark the time it stood for."""
+        tables = {"block": "block", "row": "candle", "first": "first_candle", "extra": "extra", "coverage": "coverage"}
+        keys = {"block": "id = ?", "coverage": "series = ? AND since_ns = ?"}
+        moved = 0
+        for kind, key, series, since_ns, until_ns, reason in damage:
+            where = f"FROM {tables[kind]} WHERE {keys.get(kind, 'series = ? AND open_ns = ?')}"
+            content = connection.exec_driver_sql(f"SELECT * {where}", key).fetchone()
+            if content is None:  # another reader was quicker
+                continue
+            moved += 1
+            owner = connection.exec_driver_sql(
+                "SELECT instrument, timeframe FROM series WHERE id = ?", (series,)
+            ).first()
+            name = (None, None) if owner is None else tuple(owner)
+            if kind == "row" and owner is not None:
+                until_ns = timeframe(owner[1]).next_ns(since_ns)
+            healed_ns = None if kind in ("block", "row") and owner is not None else self._clock.now_ns()
+            connection.exec_driver_sql(
+                "INSERT INTO quarantine (at_ns, kind, instrument, timeframe, since_ns, until_ns, reason, content,"
+                " healed_ns) VALUES (?,?,?,?,?,?,?,?,?)",
+                (self._clock.now_ns(), kind, *name, since_ns, until_ns, reason, _pack(tuple(content)), healed_ns),
+            )
+            connection.exec_driver_sql(f"DELETE {where}", key)
+            if kind == "block" and owner is not None:
+                _uncover(connection, series, since_ns, until_ns)
+            elif kind == "row":
+                self._uncover_rows(connection, series if owner is not None else None, since_ns)
+        if moved:
+            self._db.note(
+                "market_data_quarantined",
+                Text(
+                    "{count} damaged pieces of market data in {path} were set aside.",
+                    {"count": moved, "path": str(self._db.path)},
+                ),
+                Text("They are fetched again as they are needed; `watchhamster data verify` says which they are."),
+            )
+
+    def _uncover_rows(self, connection: sa.Connection, series: int | None, open_ns: int) -> None:
+        """Unmark all that a damaged row may have stood for: its time is not to be trusted either."""
+        for found, name, first_ns, last_ns in connection.exec_driver_sql(
+            "SELECT s.id, s.timeframe, min(c.open_ns), max(c.open_ns) FROM series s"
+            " LEFT JOIN candle c ON c.series = s.id GROUP BY s.id"
+        ).fetchall():
+            if series not in (None, found):
+                continue
+            period = _period(timeframe(name))
+            if first_ns is not None:
+                _uncover(connection, found, period.open_ns(first_ns), period.next_ns(period.open_ns(last_ns)))
+            if series is not None:
+                _uncover(connection, found, period.open_ns(open_ns), period.next_ns(period.open_ns(open_ns)))
+
+    def _missing(self) -> list[dict[str, Any]]:
+        """Quarantined candles that are not there again, or were not when last looked at."""
+        names = ("id", "kind", "instrument", "timeframe", "since_ns", "until_ns", "reason")
+        with self._db.reading() as connection:
+            if connection is None:
+                return []
+            rows = connection.exec_driver_sql(
+                f"SELECT {', '.join(names)}, content FROM quarantine WHERE healed_ns IS NULL ORDER BY id"
+            ).fetchall()
+        found = []
+        for *values, content in rows:
+            entry = dict(zip(names, values, strict=True))
+            stored = msgspec.msgpack.decode(content)
+            entry["count"] = stored[3] if entry["kind"] == "block" else 1
+            found.append(entry)
+        return found
+
+    def _settle_quarantine(self) -> set[int]:
+        """Note which quarantined candles are there again; the ids of those that are not."""
+        with suppress(StoreError):  # what could not be written is not there
+            self._flush(raises=True)
+        still, healed = set(), []
+        for entry in self._missing():
+            name = (entry["instrument"], entry["timeframe"], entry["since_ns"], entry["until_ns"])
+            spans = self.read_coverage(*name)
+            whole = all(span.state != "not_fetched" for span in spans)
+            if whole or sum(span.count for span in spans) >= max(1, entry["count"]):
+                healed.append((self._clock.now_ns(), entry["id"]))
+            else:
+                still.add(entry["id"])
+        if healed:
+            with self._db.writing() as connection:
+                connection.exec_driver_sql("UPDATE quarantine SET healed_ns = ? WHERE id = ?", healed)
+        return still
+
+    def _salvage(self, damaged: Path) -> None:
+        """Take over from a damaged file what can be read and proves right. On the writer's thread only.
+
+        Marks are kept only for periods whose block was saved: elsewhere a candle may be missing without a trace.
+        """
+        errors: list[str] = []
+        saved = 0
+        with closing(sqlite3.connect(damaged.absolute().as_uri() + "?mode=ro", uri=True)) as old:
+
+            def readable(table: str, key: str) -> Iterator[tuple[Any, ...]]:
+                # From both ends, so that one bad page costs no more than itself.
+                for order in ("ASC", "DESC"):
+                    by = ", ".join(f"{name} {order}" for name in key.split(", "))
+                    try:
+                        yield from old.execute(f"SELECT * FROM {table} ORDER BY {by}")
+                        return
+                    except sqlite3.Error as error:
+                        errors.append(f"{table}: {error}")
+
+            with self._db.writing() as connection:
+                ids: dict[int, int] = {}
+                periods: dict[int, Timeframe] = {}
+                for old_id, instrument, name in readable("series", "id"):
+                    with suppress(WatchHamsterError, TypeError, AttributeError):
+                        periods[old_id] = _period(timeframe(name))
+                        ids[old_id] = self._series_id(connection, (instrument, name))
+                kept: dict[int, list[Interval]] = {}
+                for key, series, start_ns, count, codec, crc, data in readable("block", "id"):
+                    if series not in ids or self._fault(key, series, start_ns, count, codec, crc, data) is not None:
+                        continue
+                    own = checksum(ids[series], start_ns, count, codec, data)
+                    connection.exec_driver_sql(
+                        "INSERT OR REPLACE INTO block (series, start_ns, count, codec, crc, data) VALUES (?,?,?,?,?,?)",
+                        (ids[series], start_ns, count, codec, own, data),
+                    )
+                    saved += count
+                    kept.setdefault(series, []).append((start_ns, periods[series].next_ns(start_ns)))
+                for table, crc_of, places in (
+                    ("candle", _crc, 10), ("first_candle", _crc, 10), ("extra", _extra_crc, 7)
+                ):  # fmt: skip
+                    whole = not errors
+                    for series, *values, crc in readable(table, "series, open_ns"):
+                        if series in ids and crc_of(series, values) == crc:
+                            connection.exec_driver_sql(
+                                f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * places)})",
+                                (ids[series], *values, crc_of(ids[series], values)),
+                            )
+                            saved += table == "candle"
+                    if table == "candle" and whole and errors:
+                        kept.clear()  # a lost row may have been the correction of a saved block
+                for series, since_ns, until_ns, crc in readable("coverage", "series, since_ns"):
+                    if series in ids and _span_crc(series, (since_ns, until_ns)) == crc:
+                        spans = _within([(since_ns, until_ns)], _union(kept.get(series, ())))
+                        _cover(connection, ids[series], spans)
+        self._forget()
+        self._db.note(
+            "market_data_salvaged",
+            Text("{count} candles were saved from {path}.", {"count": saved, "path": str(damaged)}),
+            Text("The others are fetched again as they are needed."),
+        )
+
+    # ------------------------------------------------------------ the file
+
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return self._db.size()
+
+    def backup(self, path: Path) -> None:
+        """Copy the store to a file, whole or not at all. Blocks. Raises `StoreError`."""
+        if not self._db.read_only:
+            self.flush()
+        self._db.backup(path)
+
+    def restore(self, path: Path) -> Path:
+        """Put a backup in place of the store; the old file is kept, and its new path returned.
+
+        The backup is checked first: a `StoreError` (`no_backup`, `database_damaged`, `newer_database`,
+        `wrong_database`) leaves everything as it was.
+        """
+
+        def work() -> Path:
+            self._flush(raises=True)
+            kept = self._db.restore(path)
+            self._forget()
+            return kept
+
+        return self._db.submit(work).result()
+
+    def prune(self, retention: Retention) -> Pruned:
+        """Delete history beyond the retention, imported candles too; what goes is `not_fetched` again.
+
+        Days go by whole periods. Above the size the finest timeframes lose their oldest periods first, and the last
+        seven days always stay.
+        """
+        return self._db.submit(lambda: self._prune(retention)).result()
+
+    def _prune(self, retention: Retention) -> Pruned:
+        self._flush()
+        now_ns, before, gone = self._clock.now_ns(), self.size(), 0
+        with self._db.writing() as connection:
+            names = connection.exec_driver_sql("SELECT id, timeframe FROM series").fetchall()
+            frames = {series: timeframe(name) for series, name in names}
+            for series, tf in frames.items():
+                days = retention.keep_days.get(tf.name)
+                if days is not None:
+                    cut_ns = _period(tf).open_ns(now_ns - int(days * 86400) * SECOND_NS)
+                    gone += _delete(connection, series, _LONG_AGO, cut_ns)
+            if retention.max_bytes is not None:
+                pages, free, page = (
+                    connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+                    for name in ("page_count", "freelist_count", "page_size")
+                )
+                excess = (pages - free) * page - retention.max_bytes
+                young_ns = now_ns - _KEEP_DAYS_LEAST * 86400 * SECOND_NS
+                blocks = connection.exec_driver_sql("SELECT series, start_ns, length(data) FROM block").fetchall()
+                for series, start_ns, length in sorted(
+                    blocks, key=lambda block: (frames[block[0]].approximate_ns, block[1])
+                ):
+                    end_ns = _period(frames[series]).next_ns(start_ns)
+                    if excess <= 0:
+                        break
+                    if end_ns <= young_ns:
+                        gone += _delete(connection, series, start_ns, end_ns)
+                        excess -= length
+        self._db.shrink()
+        return Pruned(gone, max(0, before - self.size()))
+
+
+# ---------------------------------------------------------------- candles and rows
+
+
+def _row(candle: Candle) -> Row:
+    volume, value = candle.volume, candle.value
+    # Adding zero makes floats of whole numbers and 0.0 of -0.0, which is what SQLite gives back.
+    return (
+        candle.open_ns,
+        candle.open + 0.0,
+        candle.high + 0.0,
+        candle.low + 0.0,
+        candle.close + 0.0,
+        None if volume is None or volume != volume else volume + 0.0,
+        None if value is None or value != value else value + 0.0,
+        _ORIGIN_CODES[candle.origin],
+    )
+
+
+def _settle(old: Row | None, new: Row) -> Row | None:
+    """The row to store over `old`, or None when `new` says the same."""
+    if old is None:
+        return new
+    if new[5] is None or new[6] is None:  # what a source does not say, it does not deny
+        new = (*new[:5], old[5] if new[5] is None else new[5], old[6] if new[6] is None else new[6], new[7])
+    if new[1:7] == old[1:7]:
+        return None
+    if old[7] == _LIVE and new[7] == _BACKFILL and new[1:5] == old[1:5]:
+        # The venue adds its trades in an order of its own, so its sums differ from ours in the last bits.
+        pairs = ((old[5], new[5]), (old[6], new[6]))
+        if all(a is not None and b is not None and abs(a - b) <= 1e-9 * abs(b) for a, b in pairs):
+            return None
+    return new
+
+
+def _columns_of(rows: Sequence[Row]) -> Columns:
+    if not rows:
+        return Columns.empty()
+    times, *values, origins = zip(*rows, strict=True)
+    # As a float, None is NaN.
+    return Columns(np.array(times, np.int64), np.array(values, np.float64), np.array(origins, np.uint8))
+
+
+def _rows(columns: Columns) -> list[Row]:
+    values = columns.values
+    volumes, sums = ([None if v != v else v for v in column] for column in values[4:].tolist())
+    return list(zip(columns.times.tolist(), *values[:4].tolist(), volumes, sums, columns.origins.tolist(), strict=True))
+
+
+def _rows_at(columns: Columns, opens: Sequence[int]) -> dict[int, Row]:
+    """The rows among the columns that open at these times."""
+    if not len(columns.times):
+        return {}
+    chosen = np.flatnonzero(np.isin(columns.times, np.array(opens, np.int64)))
+    return {
+        row[0]: row for row in _rows(Columns(columns.times[chosen], columns.values[:, chosen], columns.origins[chosen]))
+    }
+
+
+def _crc(series: int, row: Sequence[Any]) -> int:
+    at, o, h, lo, c, v, q, origin = row
+    try:
+        return zlib.crc32(
+            _ROW.pack(series, at, o, h, lo, c, _NAN if v is None else v, _NAN if q is None else q, origin)
+        )
+    except struct.error:  # a damaged row may hold anything
+        return -1
+
+
+def _extra_crc(series: int, extra: Sequence[Any]) -> int:
+    at, *values = extra
+    try:
+        return zlib.crc32(_EXTRA.pack(series, at, *(_NAN if value is None else value for value in values)))
+    except struct.error:
+        return -1
+
+
+def _span_crc(series: int, span: Sequence[Any]) -> int:
+    try:
+        return zlib.crc32(_SPAN.pack(series, *span))
+    except struct.error:
+        return -1
+
+
+def _pack(content: tuple[object, ...]) -> bytes:
+    return msgspec.msgpack.encode(content)
+
+
+def _period(tf: Timeframe) -> Timeframe:
+    """How much of a series goes into one block."""
+    if tf.approximate_ns < 900 * SECOND_NS:
+        return _DAY
+    return _MONTH if tf.approximate_ns <= 4 * 3600 * SECOND_NS else _YEAR
+
+
+_timeframe = timeframe  # for methods whose parameter has that name
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _find_series(connection: sa.Connection | None, key: SeriesKey) -> int | None:
+    if connection is None:
+        return None
+    sql = "SELECT id FROM series WHERE instrument = ? AND timeframe = ?"
+    found: int | None = connection.exec_driver_sql(sql, key).scalar()
+    return found
+
+
+def _firsts(connection: sa.Connection, series: int, since_ns: int, until_ns: int) -> Columns:
+    rows: list[Row] = []
+    for *values, crc in connection.exec_driver_sql(
+        "SELECT open_ns, open, high, low, close, volume, value, origin, crc FROM first_candle"
+        " WHERE series = ? AND open_ns >= ? AND open_ns < ? ORDER BY open_ns",
+        (series, since_ns, until_ns),
+    ):
+        row: Row = tuple(values)
+        if _crc(series, row) == crc:
+            rows.append(row)
+    return _columns_of(rows)
+
+
+def _fetched(connection: sa.Connection, series: int, since_ns: int, until_ns: int) -> list[Interval]:
+    """The marked spans that touch a stretch of time."""
+    found = connection.exec_driver_sql(
+        "SELECT since_ns, until_ns, crc FROM coverage WHERE series = ? AND since_ns <= ? AND until_ns >= ?"
+        " ORDER BY since_ns",
+        (series, until_ns, since_ns),
+    )
+    return [(since, until) for since, until, crc in found if _span_crc(series, (since, until)) == crc]
+
+
+def _cover(connection: sa.Connection, series: int, spans: Iterable[Interval]) -> None:
+    for since_ns, until_ns in spans:
+        touched = _fetched(connection, series, since_ns, until_ns)
+        _replace_spans(connection, series, touched, _union([*touched, (since_ns, until_ns)]))
+
+
+def _uncover(connection: sa.Connection, series: int, since_ns: int, until_ns: int) -> None:
+    touched = _fetched(connection, series, since_ns, until_ns)
+    _replace_spans(connection, series, touched, _without(touched, [(since_ns, until_ns)]))
+
+
+def _replace_spans(connection: sa.Connection, series: int, old: Sequence[Interval], new: Sequence[Interval]) -> None:
+    if old:
+        connection.exec_driver_sql(
+            "DELETE FROM coverage WHERE series = ? AND since_ns = ?", [(series, since_ns) for since_ns, _ in old]
+        )
+    if new:
+        connection.exec_driver_sql(
+            "INSERT OR REPLACE INTO coverage VALUES (?,?,?,?)",
+            [(series, *span, _span_crc(series, span)) for span in new],
+        )
+
+
+def _delete(connection: sa.Connection, series: int, since_ns: int, until_ns: int) -> int:
+    """Delete all that a series has in whole periods; how many candles that were."""
+    where = (series, since_ns, until_ns)
+    gone = connection.exec_driver_sql(
+        "SELECT coalesce(sum(count), 0) FROM block WHERE series = ? AND start_ns >= ? AND start_ns < ?", where
+    ).scalar_one()
+    connection.exec_driver_sql("DELETE FROM block WHERE series = ? AND start_ns >= ? AND start_ns < ?", where)
+    for table in ("candle", "first_candle", "extra"):
+        rows = connection.exec_driver_sql(
+            f"DELETE FROM {table} WHERE series = ? AND open_ns >= ? AND open_ns < ?", where
+        ).rowcount
+        gone += rows if table == "candle" else 0
+    _uncover(connection, series, since_ns, until_ns)
+    return int(gone)
+
+
+# ---------------------------------------------------------------- spans
+
+
+def _union(spans: Iterable[Interval]) -> list[Interval]:
+    """The same time in as few spans as possible, in order."""
+    merged: list[Interval] = []
+    for since_ns, until_ns in sorted(spans):
+        if merged and since_ns <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], until_ns))
+        else:
+            merged.append((since_ns, until_ns))
+    return merged
+
+
+def _without(spans: Iterable[Interval], holes: Iterable[Interval]) -> list[Interval]:
+    left = list(spans)
+    for since_ns, until_ns in holes:
+        left = [
+            (a, b)
+            for start, stop in left
+            for a, b in ((start, min(stop, since_ns)), (max(start, until_ns), stop))
+            if a < b
+        ]
+    return left
+
+
+def _within(spans: Iterable[Interval], frame: Iterable[Interval]) -> list[Interval]:
+    frames = list(frame)
+    both = ((max(a, c), min(b, d)) for a, b in spans for c, d in frames)
+    return [(since_ns, until_ns) for since_ns, until_ns in both if since_ns < until_ns]
+
+
+def _spans(tf: Timeframe, opens: Ints, fetched: Sequence[Interval], since_ns: int, until_ns: int) -> list[Span]:
+    """Divide `[since_ns, until_ns)` by what is known of it."""
+    found: list[Span] = []
+
+    def gap(start: int, stop: int) -> None:
+        """A stretch without candles: no trade where every slot was fetched whole."""
+        at = start
+        for since, until in fetched:
+            # A place that was fetched in part only is not known.
+            first = tf.open_ns(since)
+            first = first if first == since else tf.next_ns(first)
+            a, b = max(at, first if since > start else at), min(stop, until if until >= stop else tf.open_ns(until))
+            if a < b and since < stop and until > at:
+                if at < a:
+                    found.append(Span(at, a, "not_fetched", 0))
+                found.append(Span(a, b, "no_trade", 0))
+                at = b
+        if at < stop:
+            found.append(Span(at, stop, "not_fetched", 0))
+
+    # Less than one candle's room is no hole: days of exchanges with summer time are 23 or 25 hours long.
+    if tf.ns is not None:
+        breaks = np.flatnonzero(np.diff(opens) >= 2 * tf.ns) + 1
+    else:
+        ends = [tf.next_ns(int(at)) for at in opens]
+        breaks = np.array([i for i in range(1, len(opens)) if opens[i] >= tf.next_ns(ends[i - 1])], np.int64)
+    bounds = [0, *breaks.tolist(), len(opens)] if len(opens) else []
+    at = since_ns
+    for start, stop in pairwise(bounds):
+        run_start, end = int(opens[start]), min(tf.next_ns(int(opens[stop - 1])), until_ns)
+        if at < run_start:
+            gap(at, run_start)
+        found.append(Span(max(at, run_start), end, "candles", stop - start))
+        at = end
+    if at < until_ns:
+        gap(at, until_ns)
+    return found
