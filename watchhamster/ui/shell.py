@@ -685,7 +685,7 @@ class MessageLine(Translated, QWidget):
         seconds: int | None = MESSAGE_S,
         gone: Callable[[], None] | None = None,
     ) -> None:
-        """Show a sentence, perhaps with a button, for some seconds (None: until dismissed); `gone` if it went unused."""
+        """Show a sentence, perhaps with a button, for some seconds (None: till dismissed); `gone` if it went unused."""
         self._waiting.insert(0, _Message(text, state, act, run, seconds, gone))
         for old in self._waiting[20:]:  # nobody reads further back; what matters is in the inbox and the log
             if old.gone is not None:
