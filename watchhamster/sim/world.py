@@ -1,0 +1,908 @@
+"""The simulated market: seeded, driven by whoever tells it the time, the same for everyone who asks.
+
+Nothing here is a process that runs. Each part of history is a pure function of (seed, instrument, which part), so the
+order of asking cannot matter, and any part is cheap to reach. Three layers, each *refining* the one above, never
+contradicting it:
+
+    days      a correlated factor model with Markov regimes and GARCH variance gives each day's open, high, low, close,
+              volume, turnover and expected number of trades
+    minutes   a bridge through the day's open, high, low and close, in step with one market-wide path, splits the day
+              into its minutes; volumes add up exactly
+    trades    the same kind of bridge splits a minute into its trades, which come in self-exciting clusters
+
+Prices are integers (of `10**-price_decimals`) and sizes are integers (lots of `10**-size_decimals`), so that sums are
+exact. The delicate part is turnover, the sum of price times size, which must agree between layers too. A minute keeps
+it as `high_lots`: its turnover is as if so many lots had traded at its high and the rest at its low. Trades strictly
+between are then sized so that their weight is a whole number of such lots, and the trades at the two ends take up the
+remainder exactly. `buy_lots` is met by cutting at most one trade in two.
+
+The order book between two trades is anchored on the next one: its price is the best level of its side. Levels come and
+go by hashes of price and time, so the book too is a function of the moment alone.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from functools import cached_property
+from typing import Generic, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+
+from watchhamster.core.ports import UsageError
+from watchhamster.core.text import Text
+from watchhamster.core.timeframes import Timeframe
+from watchhamster.sim.listings import BY_SYMBOL, LISTINGS, Floats, Ints, Listing
+
+MS = 1_000_000
+MINUTE_MS = 60_000
+DAY_MS = 86_400_000
+_EPOCH = dt.date(1970, 1, 1)
+FIRST_DAY = (dt.date(2017, 9, 25) - _EPOCH).days
+_BLOCK = 366  # days generated at a time
+_LEAST_ACTIVE = 24  # minutes a day in which even the quietest instrument trades
+_DEPTH = 4096  # steps away from the best price that a book is looked for at most
+
+# Where the whole market stood, KRW millions a bitcoin: believable years for charts, not a record of them.
+_TIDE = (
+    ("2017-09-25", 4.3),
+    ("2017-12-20", 21),
+    ("2018-02-06", 8.5),
+    ("2018-12-15", 3.7),
+    ("2019-06-26", 14.5),
+    ("2020-03-13", 6.5),
+    ("2020-12-31", 32),
+    ("2021-04-14", 79),
+    ("2021-07-20", 36),
+    ("2021-11-09", 80),
+    ("2022-06-18", 26),
+    ("2022-11-21", 22),
+    ("2023-10-20", 40),
+    ("2024-03-14", 101),
+    ("2024-08-05", 74),
+    ("2025-01-20", 152),
+    ("2025-04-08", 114),
+    ("2025-08-14", 156),
+    ("2025-11-21", 126),
+    ("2026-03-01", 119),
+)
+_REGIMES = 4  # calm, rising, falling, wild
+_REGIME_DRIFT = np.array([0.0, 0.004, -0.004, 0.0])
+_REGIME_VARIANCE = np.array([0.45, 0.9, 1.1, 3.2])
+_REGIME_NEXT = np.cumsum(
+    [[0.96, 0.015, 0.015, 0.01], [0.03, 0.94, 0.01, 0.02], [0.03, 0.01, 0.93, 0.03], [0.05, 0.02, 0.03, 0.90]], axis=1
+)
+_DAILY_VOLATILITY = 0.019  # of the market factor
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class _Cache(Generic[K, V]):
+    """The last `size` values made, by key."""
+
+    def __init__(self, size: int, make: Callable[[K], V]) -> None:
+        self._size = size
+        self._make = make
+        self._kept: OrderedDict[K, V] = OrderedDict()
+
+    def __call__(self, key: K) -> V:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        value = self._kept[key] = self._make(key)
+        if len(self._kept) > self._size:
+            self._kept.popitem(last=False)
+        return value
+
+
+class Print(NamedTuple):
+    """One trade: time in ms UTC, the venue's id, price and lots as integers, and whether the taker bought."""
+
+    ms: int
+    id: int
+    price: int
+    lots: int
+    buy: bool
+
+
+class Bar(NamedTuple):
+    """One candle. Prices and lots are integers, `value` is in the quote asset, `last_ms` the last trade's time."""
+
+    open_ns: int
+    open: int
+    high: int
+    low: int
+    close: int
+    lots: int
+    value: float
+    last_ms: int
+
+
+class Depth(NamedTuple):
+    """An order book: (price, lots) best first, and when it last changed, ms UTC."""
+
+    ms: int
+    bids: list[tuple[int, int]]
+    asks: list[tuple[int, int]]
+
+
+class Summary(NamedTuple):
+    """What a ticker says at a moment. Days are UTC; the rolling 24 hours begin at a whole minute."""
+
+    last: Print
+    open: int
+    high: int
+    low: int
+    previous_close: int
+    lots: int
+    value: float
+    sell_lots: int
+    buy_lots: int
+    lots_24h: int
+    value_24h: float
+    high_52w: int
+    high_52w_day: int
+    low_52w: int
+    low_52w_day: int
+
+
+class Days(msgspec.Struct, frozen=True, eq=False):
+    """Days of one instrument as columns, without a gap, from `first` (days since 1970)."""
+
+    first: int
+    open: Ints
+    high: Ints
+    low: Ints
+    close: Ints
+    lots: Ints
+    value: Floats
+    trades: Floats  # expected
+    volatility: Floats
+    last_ms: Ints  # of the day
+
+
+class Minutes(msgspec.Struct, frozen=True, eq=False, dict=True):
+    """The minutes of one day that had trades, as columns. `minute` counts from midnight UTC."""
+
+    minute: Ints
+    open: Ints
+    high: Ints
+    low: Ints
+    close: Ints
+    lots: Ints
+    high_lots: Ints  # turnover is as if these had traded at the high and the rest at the low
+    buy_lots: Ints
+    trades: Ints
+    last_ms: Ints  # of the minute
+    value: Floats
+
+    @cached_property
+    def sums(self) -> tuple[list[int], list[float], list[int], list[int], list[int]]:
+        """Lots, value, bought lots, highest and lowest up to and with each minute."""
+        return (
+            np.cumsum(self.lots).tolist(),
+            np.cumsum(self.value).tolist(),
+            np.cumsum(self.buy_lots).tolist(),
+            np.maximum.accumulate(self.high).tolist(),
+            np.minimum.accumulate(self.low).tolist(),
+        )
+
+    def before(self, minute: int) -> int:
+        """How many of the rows are before this minute of the day."""
+        return int(np.searchsorted(self.minute, minute))
+
+
+class World:
+    """The market that a seed stands for. `activity` multiplies the number of trades, for load."""
+
+    def __init__(self, seed: int = 7, activity: float = 1.0) -> None:
+        self.seed = seed
+        self.activity = activity
+        self.listings = LISTINGS
+        self._blocks: list[tuple[Floats, Floats]] = []  # log prices and volatilities, [day, listing]
+        self._state: tuple[int, Floats, Floats, Floats] | None = None
+        self._tables: dict[str, Days] = {}
+        self._day_blocks: dict[tuple[int, int], Days] = {}
+        self._market = _Cache(8, self._make_market)
+        self._minutes = _Cache(160, self._make_minutes)
+        self._prints = _Cache(768, self._make_prints)
+        self._year = _Cache(64, self._make_year)
+
+    def listing(self, symbol: str) -> Listing:
+        """The instrument of this symbol. Raises `UsageError` (`unknown_instrument`)."""
+        listing = BY_SYMBOL.get(symbol)
+        if listing is None:
+            raise UsageError("unknown_instrument", Text("The simulator has no {symbol!r}.", {"symbol": symbol}))
+        return listing
+
+    def _rng(self, purpose: int, index: int, part: int) -> np.random.Generator:
+        key = (self.seed & (2**64 - 1)) << 64 | round(self.activity * 1000) << 32 | purpose << 16 | index
+        return np.random.Generator(np.random.Philox(key=key, counter=part << 128))
+
+    # ---------------------------------------------------------------- days
+
+    def days(self, symbol: str, until_day: int) -> Days:
+        """The instrument's days, at least up to this one, if it was listed by then."""
+        listing = self.listing(symbol)
+        count = max(0, (until_day - FIRST_DAY) // _BLOCK + 1)
+        table = self._tables.get(symbol)
+        if table is None or table.first + len(table.close) < FIRST_DAY + count * _BLOCK:
+            while len(self._blocks) < count:
+                self._blocks.append(self._make_block(len(self._blocks)))
+            blocks = [self._make_days(listing, number) for number in range(count)]
+            names = Days.__struct_fields__[1:]
+            skip = max(0, listing.since_day - FIRST_DAY)
+            columns = [np.concatenate([getattr(b, name) for b in blocks] or [np.empty(0)])[skip:] for name in names]
+            table = self._tables[symbol] = Days(FIRST_DAY + skip, *columns)
+        return table
+
+    def _make_block(self, number: int) -> tuple[Floats, Floats]:
+        """A year of log prices and volatilities of everything, carrying on from the year before."""
+        rng = self._rng(1, 0, number)
+        n = len(LISTINGS)
+        beta = np.array([listing.beta for listing in LISTINGS])
+        own = np.array([listing.volatility for listing in LISTINGS])
+        factor_share = np.append(own, _DAILY_VOLATILITY)
+        shocks = rng.standard_t(5, (_BLOCK, n + 1)) * np.sqrt(3 / 5)
+        chances = rng.random(_BLOCK)
+        regime, drift, variance, shock = self._state or (0, np.zeros(n + 1), np.ones(n + 1), np.zeros(n + 1))
+        logs = np.empty((_BLOCK, n))
+        volatility = np.empty((_BLOCK, n))
+        keep = np.append(np.where(np.abs(beta) < 0.1, 0.9, 0.985), 0.985)
+        bound = np.append(np.where(np.abs(beta) < 0.1, 0.015, 0.4), 0.23)
+        for i in range(_BLOCK):
+            regime = int(np.searchsorted(_REGIME_NEXT[regime], chances[i]))
+            variance = 0.06 + 0.10 * shock * shock + 0.84 * variance
+            scale = np.sqrt(np.minimum(variance, 9.0) * (0.5 + 0.5 * _REGIME_VARIANCE[regime]))
+            scale[n] = np.sqrt(min(variance[n], 9.0) * _REGIME_VARIANCE[regime])
+            shock = np.clip(shocks[i], -5, 5) * np.sqrt(np.minimum(variance, 9.0))
+            drift = drift * keep + factor_share * scale * np.clip(shocks[i], -5, 5)
+            drift[n] += _REGIME_DRIFT[regime]
+            level = bound * np.tanh(drift / bound)
+            logs[i] = beta * level[n] + level[:n]
+            volatility[i] = np.hypot(beta * _DAILY_VOLATILITY * scale[n], own * scale[:n])
+        self._state = regime, drift, variance, shock
+        days = FIRST_DAY + number * _BLOCK + np.arange(_BLOCK)
+        tide_days = [(dt.date.fromisoformat(day) - _EPOCH).days for day, _price in _TIDE]
+        tide = np.interp(days, tide_days, np.log([price / _TIDE[-1][1] for _day, price in _TIDE]))
+        logs += np.log([listing.price for listing in LISTINGS])
+        logs += np.outer(tide, np.where(beta >= 1, np.minimum(beta, 1.0), np.maximum(beta, 0.0) * 0.8))
+        for listing in LISTINGS:
+            if listing.legs is not None:
+                over, under = (BY_SYMBOL[leg].index for leg in listing.legs)
+                logs[:, listing.index] = logs[:, over] - logs[:, under] + rng.normal(0, 0.0006, _BLOCK)
+        return logs, volatility
+
+    def _make_days(self, listing: Listing, number: int) -> Days:
+        kept = self._day_blocks.get((listing.index, number))
+        if kept is not None:
+            return kept
+        rng = self._rng(2, listing.index, number)
+        scale = 10.0**listing.price_decimals
+        logs = self._blocks[number][0][:, listing.index]
+        volatility = self._blocks[number][1][:, listing.index]
+        before = self._blocks[number - 1][0][-1, listing.index] if number else logs[0] - 0.003
+        snap, steps = listing.grid.snap, listing.grid.steps_at
+        close = snap(np.exp(logs) * scale)
+        previous = np.append(snap(np.exp([before]) * scale), close[:-1])
+        opened = snap((previous + rng.integers(-1, 2, _BLOCK) * steps(previous)).astype(np.float64))
+        wicks = np.abs(rng.normal(0, 0.55, (2, _BLOCK))) * volatility
+        high = np.maximum(snap(np.maximum(opened, close) * np.exp(wicks[0])), np.maximum(opened, close))
+        low = np.minimum(snap(np.minimum(opened, close) * np.exp(-wicks[1])), np.minimum(opened, close))
+        high = np.maximum(high, low + steps(low))
+        excess = (np.log(high / low) / np.maximum(volatility, 1e-9) - 1.5) * 0.35
+        busy = np.exp(np.clip(excess, -0.7, 1.6) + rng.normal(0, 0.22, _BLOCK))
+        typical = (high + low + opened + close) / 4 / scale
+        lots = np.rint(listing.turnover * busy / typical * 10.0**listing.size_decimals).astype(np.int64)
+        # The day's average price stays well inside its range, so that its minutes can always be weighted to meet it.
+        share = np.clip(((opened + close) / 2 - low) / (high - low), 0.42, 0.58) + rng.uniform(-0.02, 0.02, _BLOCK)
+        average = (low + share * (high - low)) / scale
+        last = DAY_MS - 1 - rng.exponential(DAY_MS / listing.trades, _BLOCK)
+        made = Days(
+            FIRST_DAY + number * _BLOCK,
+            opened,
+            high,
+            low,
+            close,
+            lots,
+            average * (lots / 10.0**listing.size_decimals),
+            listing.trades * self.activity * np.sqrt(busy),
+            volatility,
+            np.maximum(last, DAY_MS // 2).astype(np.int64),
+        )
+        self._day_blocks[listing.index, number] = made
+        return made
+
+    def _day(self, symbol: str, day: int) -> int | None:
+        """Row of a day in the table of the instrument, None before its listing."""
+        row = day - self.days(symbol, day).first
+        return row if row >= 0 else None
+
+    def _make_year(self, key: tuple[str, int]) -> tuple[int, int, int, int]:
+        """Highest with its day, lowest with its day, of the 364 days before this one."""
+        symbol, day = key
+        table = self.days(symbol, day)
+        stop = day - table.first
+        start = max(0, stop - 364)
+        if stop <= start:
+            return 0, day, 2**62, day
+        top = start + int(np.argmax(table.high[start:stop]))
+        bottom = start + int(np.argmin(table.low[start:stop]))
+        return int(table.high[top]), table.first + top, int(table.low[bottom]), table.first + bottom
+
+    # ---------------------------------------------------------------- minutes
+
+    def minutes(self, symbol: str, day: int) -> Minutes | None:
+        """The whole day's minutes, future ones included. None before the instrument was listed."""
+        return self._minutes((symbol, day))
+
+    def _make_market(self, day: int) -> tuple[Floats, Floats]:
+        """What all instruments share within a day: how busy each minute is, and shocks of unit variance."""
+        rng = self._rng(3, 0, day)
+        at = np.arange(1440)
+        knots = np.linspace(0, 1439, 41)
+        wave = 0.35 * np.cos((at - 840) * 2 * np.pi / 1440) + 0.25 * np.exp(
+            -(((at - 30) / 40.0) ** 2)
+        )  # 23:00, 09:30 KST
+        mood = np.interp(at, knots, rng.normal(0, 0.45, 41)) + np.interp(
+            at, np.linspace(0, 1439, 241), rng.normal(0, 0.35, 241)
+        )
+        return np.exp(wave + mood), rng.normal(0, 1, 1440)
+
+    def _make_minutes(self, key: tuple[str, int]) -> Minutes | None:
+        symbol, day = key
+        listing = self.listing(symbol)
+        table = self.days(symbol, day)
+        row = day - table.first
+        if row < 0:
+            return None
+        rng = self._rng(4, listing.index, day)
+        opened, high, low, close = (int(c[row]) for c in (table.open, table.high, table.low, table.close))
+        total, last_ms = int(table.lots[row]), int(table.last_ms[row])
+        last_minute = last_ms // MINUTE_MS
+
+        # How many trades each minute has: the market's mood and the instrument's own, as a doubly random process.
+        busy, shared = self._market(day)
+        busy = busy * np.exp(np.interp(np.arange(1440), np.linspace(0, 1439, 181), rng.normal(0, 0.5, 181)))
+        busy[last_minute + 1 :] = 0.0
+        trades = rng.poisson(busy * (float(table.trades[row]) / busy.sum()))
+        trades[last_minute] = max(1, trades[last_minute])
+        if np.count_nonzero(trades) < _LEAST_ACTIVE:
+            trades[np.linspace(0, last_minute, _LEAST_ACTIVE).astype(np.int64)] += 1
+        minute = np.flatnonzero(trades)
+        trades = np.minimum(trades[minute], 9_000)
+        n = len(minute)
+
+        # Closes: one path in step with the market's, through the day's four prices.
+        mixed = 0.75 * np.sign(listing.beta) * shared + 0.66 * rng.normal(0, 1, 1440)
+        loud = np.sqrt(busy / busy.mean())
+        walk = np.cumsum(mixed * loud) * (float(table.volatility[row]) * (opened + close) / 2 / np.sqrt(1440))
+        path = _bridge(np.append(0.0, walk[minute]), opened, close, low, high)
+        closes = np.clip(listing.grid.snap(path[1:]), low, high)
+        closes[-1] = close
+        steps = listing.grid.steps_at(closes)
+        opens = np.append(opened, closes[:-1])
+        opens[1:] += rng.integers(-1, 2, n - 1) * steps[1:]
+        opens = listing.grid.snap(np.clip(opens, low, high).astype(np.float64))
+        opens[0] = opened
+        single = trades == 1
+        single[0] &= closes[0] == opened
+        trades[0] = max(int(trades[0]), 1 if single[0] else 2)
+        opens[single] = closes[single]
+        wick = np.abs(rng.normal(0, 0.6, (2, n))) * (
+            loud[minute] * float(table.volatility[row]) / np.sqrt(1440) * closes
+        )
+        wick[:, trades < 4] = 0.0
+        highs = np.clip(listing.grid.snap(np.maximum(opens, closes) + wick[0]), np.maximum(opens, closes), high)
+        lows = np.clip(listing.grid.snap(np.minimum(opens, closes) - wick[1]), low, np.minimum(opens, closes))
+
+        # Volumes: two factors, one above the day's average price and one below, meet volume and turnover together.
+        spread = (highs - lows).astype(np.float64)
+        lean = np.clip(0.5 + 0.3 * ((opens + closes) / 2 - (highs + lows) / 2) / np.maximum(spread, 1), 0.2, 0.8)
+        lean = np.clip(lean + rng.uniform(-0.1, 0.1, n), 0.15, 0.85)
+        top, bottom = int(np.argmax(highs)), int(np.argmin(lows))
+        lean[top], lean[bottom] = 0.95, 0.05
+        price = lows + lean * spread
+        weight = trades * np.exp(rng.normal(0, 0.7, n)) * (1 + 2 * np.abs(closes - opens) / max(1, high - low))
+        weight /= weight.sum()
+        target = float(table.value[row]) / total * 10.0 ** (listing.size_decimals + listing.price_decimals)
+        above = price > target
+        share = float(weight[above].sum())
+        if 0.0 < share < 1.0:
+            over = float((weight * price)[above].sum()) / share
+            under = float((weight * price)[~above].sum()) / (1 - share)
+            weight[above] *= (target - under) / (over - under) / share
+            weight[~above] *= (over - target) / (over - under) / (1 - share)
+        lots = np.maximum((weight * total).astype(np.int64), 100 * trades)
+        lots[np.argmax(lots)] += total - int(lots.sum())
+        high_lots = np.rint(lots * lean).astype(np.int64)
+        # Rounding left the turnover off by a little: the fullest minute that has a range takes it up.
+        off = target * total - float(np.sum(lows * lots.astype(np.float64) + spread * high_lots))
+        room = int(np.argmax(np.where(spread > 0, lots, 0)))
+        if spread[room] > 0:
+            least = min(int(lots[room]) // 50, 100 * int(trades[room]))
+            high_lots[room] = np.clip(high_lots[room] + round(off / spread[room]), least, lots[room] - least)
+
+        move = (closes - opens) / np.maximum(spread, 1)
+        bought = np.clip(0.5 + 0.3 * move + rng.normal(0, 0.15, n), 0.0, 1.0)
+        ends = np.minimum(MINUTE_MS - 1, MINUTE_MS - 1 - rng.exponential(MINUTE_MS / (trades + 1.0))).astype(np.int64)
+        ends = np.maximum(ends, MINUTE_MS // 4)
+        ends[-1] = last_ms % MINUTE_MS
+        unit = 10.0 ** -(listing.size_decimals + listing.price_decimals)
+        value = (lows * lots.astype(np.float64) + spread * high_lots) * unit
+        buys = np.rint(lots * bought).astype(np.int64)
+        return Minutes(minute, opens, highs, lows, closes, lots, high_lots, buys, trades, ends, value)
+
+    # ---------------------------------------------------------------- trades
+
+    def minute_trades(self, symbol: str, minute: int) -> list[Print]:
+        """All trades of a minute (minutes since 1970), in the order they happened; empty if it had none."""
+        return self._prints((symbol, minute))
+
+    def _make_prints(self, key: tuple[str, int]) -> list[Print]:
+        symbol, at = key
+        day, minute = divmod(at, 1440)
+        rows = self.minutes(symbol, day)
+        if rows is None:
+            return []
+        row = rows.before(minute)
+        if row == len(rows.minute) or rows.minute[row] != minute:
+            return []
+        listing = BY_SYMBOL[symbol]
+        rng = self._rng(5, listing.index, at)
+        opened, high, low, close = (int(c[row]) for c in (rows.open, rows.high, rows.low, rows.close))
+        total, high_lots, buy_lots = int(rows.lots[row]), int(rows.high_lots[row]), int(rows.buy_lots[row])
+        ends = {opened, close}
+        n = max(int(rows.trades[row]), 1 if len(ends) == 1 else 2)
+        inside = (high not in ends) + (low not in ends)
+        n = max(n, 2 + inside) if inside else n
+
+        if high == low:
+            prices = np.full(n, high, np.int64)
+        else:
+            walk = np.cumsum(rng.normal(0, (high - low) * 0.45 / np.sqrt(n), n))
+            prices = np.clip(listing.grid.snap(_bridge(walk, opened, close, low, high)), low, high)
+        lots = _sized(rng, prices, total, high_lots, listing.grid.step(low))
+        times = _clustered(rng, n, int(rows.last_ms[row])) + at * MINUTE_MS
+        return self._numbered(rng, times.tolist(), prices.tolist(), _sided(rng, prices, lots, buy_lots))
+
+    @staticmethod
+    def _numbered(
+        rng: np.random.Generator, times: list[int], prices: list[int], sides: list[list[tuple[int, bool]]]
+    ) -> list[Print]:
+        """The trades with ids: unique, close to their time, but not in its order."""
+        shifts = (rng.integers(0, 8, len(times)) // 5).tolist()
+        taken: dict[int, int] = {}
+        prints = []
+        for ms, price, parts, shift in zip(times, prices, sides, shifts, strict=True):
+            stamp = ms - min(shift, ms % MINUTE_MS)
+            for lots, buy in parts:
+                count = taken[stamp] = taken.get(stamp, -1) + 1
+                prints.append(Print(ms, stamp * 10_000 + count, price, lots, buy))
+        return prints
+
+    def trades(self, symbol: str, since_ns: int, until_ns: int) -> Iterator[Print]:
+        """Trades in `[since_ns, until_ns)`, in the order they happened."""
+        since_ms, until_ms = -(-since_ns // MS), -(-until_ns // MS)
+        for minute in self._active(symbol, since_ms // MINUTE_MS, (until_ms - 1) // MINUTE_MS):
+            for one in self.minute_trades(symbol, minute):
+                if since_ms <= one.ms < until_ms:
+                    yield one
+
+    def _active(self, symbol: str, first: int, last: int) -> Iterator[int]:
+        """Minutes (since 1970) from `first` to `last`, both included, that have trades, oldest first."""
+        for day in range(max(first // 1440, self.listing(symbol).since_day), last // 1440 + 1):
+            rows = self.minutes(symbol, day)
+            if rows is not None:
+                start, stop = rows.before(first - day * 1440), rows.before(last + 1 - day * 1440)
+                yield from (rows.minute[start:stop] + day * 1440).tolist()
+
+    def trades_before(self, symbol: str, until_ns: int) -> Iterator[Print]:
+        """Trades earlier than `until_ns`, the newest first, back to the listing."""
+        until_ms = -(-until_ns // MS)
+        for day in range(until_ms // DAY_MS, self.listing(symbol).since_day - 1, -1):
+            rows = self.minutes(symbol, day)
+            if rows is None:
+                return
+            stop = rows.before(until_ms // MINUTE_MS + 1 - day * 1440)
+            for minute in reversed((rows.minute[:stop] + day * 1440).tolist()):
+                for one in reversed(self.minute_trades(symbol, minute)):
+                    if one.ms < until_ms:
+                        yield one
+
+    def last_trade(self, symbol: str, now_ns: int) -> Print | None:
+        """The newest trade at or before this moment; None before the listing."""
+        return next(self.trades_before(symbol, now_ns + 1), None)
+
+    def next_trade(self, symbol: str, now_ns: int) -> Print:
+        """The first trade after this moment."""
+        ms = now_ns // MS
+        minute = ms // MINUTE_MS
+        for one in self.minute_trades(symbol, minute):
+            if one.ms > ms:
+                return one
+        day = max(minute // 1440, self.listing(symbol).since_day)
+        while True:
+            rows = self.minutes(symbol, day)
+            assert rows is not None
+            row = rows.before(minute + 1 - day * 1440)
+            if row < len(rows.minute):
+                return self.minute_trades(symbol, day * 1440 + int(rows.minute[row]))[0]
+            day += 1
+
+    # ---------------------------------------------------------------- candles
+
+    def candles(self, symbol: str, timeframe: Timeframe, until_ns: int, count: int, now_ns: int) -> list[Bar]:
+        """Up to `count` candles that open before `until_ns`, as they stand at `now_ns`, the newest first."""
+        until_ns = min(until_ns, now_ns + 1)
+        if until_ns <= self.listing(symbol).since_day * DAY_MS * MS:
+            return []
+        if timeframe.unit == "s" and timeframe.count < 60:
+            return self._second_candles(symbol, timeframe, until_ns, count, now_ns)
+        if timeframe.ns is not None and DAY_MS * MS % timeframe.ns == 0 and timeframe.unit not in "dw":
+            return self._minute_candles(symbol, timeframe, until_ns, count, now_ns)
+        return self._day_candles(symbol, timeframe, until_ns, count, now_ns)
+
+    def candles_between(
+        self, symbol: str, timeframe: Timeframe, since_ns: int, until_ns: int, now_ns: int
+    ) -> Iterator[Bar]:
+        """Every candle that opens in `[since_ns, until_ns)`, as it stands at `now_ns`, the oldest first."""
+        step_ns = 500 * min(timeframe.approximate_ns, DAY_MS * MS)
+        since_ns = max(since_ns, self.listing(symbol).since_day * DAY_MS * MS - timeframe.approximate_ns * 2)
+        until_ns = min(until_ns, now_ns + 1)
+        while since_ns < until_ns:
+            end_ns = min(until_ns, since_ns + step_ns)
+            count = 1 + -(-(end_ns - since_ns) // min(timeframe.approximate_ns, 28 * DAY_MS * MS))
+            bars = self.candles(symbol, timeframe, end_ns, count, now_ns)
+            yield from (bar for bar in reversed(bars) if bar.open_ns >= since_ns)
+            since_ns = end_ns
+
+    def _second_candles(self, symbol: str, timeframe: Timeframe, until_ns: int, count: int, now_ns: int) -> list[Bar]:
+        bars: list[Bar] = []
+        last_open = timeframe.open_ns(until_ns - 1)
+        end = min(timeframe.next_ns(last_open), now_ns + 1)
+        for one in self.trades_before(symbol, end):
+            open_ns = timeframe.open_ns(one.ms * MS)
+            value = self.value(symbol, one.price, one.lots)
+            if bars and bars[-1].open_ns == open_ns:
+                bar = bars[-1]
+                high, low = max(bar.high, one.price), min(bar.low, one.price)
+                bars[-1] = bar._replace(
+                    open=one.price, high=high, low=low, lots=bar.lots + one.lots, value=bar.value + value
+                )
+            elif len(bars) == count:
+                break
+            else:
+                bars.append(Bar(open_ns, *(one.price,) * 4, one.lots, value, one.ms))
+        return bars
+
+    def _minute_candles(self, symbol: str, timeframe: Timeframe, until_ns: int, count: int, now_ns: int) -> list[Bar]:
+        assert timeframe.ns is not None
+        span = timeframe.ns // (MINUTE_MS * MS)
+        last = (until_ns - 1) // timeframe.ns
+        bars: list[Bar] = []
+        for day in range(last * span // 1440, self.listing(symbol).since_day - 1, -1):
+            columns = self._columns(symbol, day, now_ns)
+            keys = columns[0] // span
+            stop = int(np.searchsorted(keys, last, side="right"))
+            if stop:
+                bars += _folded([c[:stop] for c in columns], keys[:stop], lambda key: key * span * MINUTE_MS * MS)[::-1]
+            if len(bars) >= count:
+                break
+        return bars[:count]
+
+    def _columns(self, symbol: str, day: int, now_ns: int) -> list[Ints | Floats]:
+        """Minute (since 1970), open, high, low, close, lots, value and last trade (ms UTC) of a day as it stands now."""
+        rows = self.minutes(symbol, day)
+        assert rows is not None
+        now_minute = now_ns // MS // MINUTE_MS
+        stop = rows.before(now_minute - day * 1440)
+        minute = rows.minute[:stop] + day * 1440
+        ends = minute * MINUTE_MS + rows.last_ms[:stop]
+        columns: list[Ints | Floats] = [minute, *(c[:stop] for c in (rows.open, rows.high, rows.low, rows.close))]
+        columns += [rows.lots[:stop], rows.value[:stop], ends]
+        bar = self._partial(symbol, now_ns) if now_minute // 1440 == day else None
+        if bar is not None:
+            columns = [np.append(c, x) for c, x in zip(columns, (now_minute, *bar[1:]), strict=True)]
+        return columns
+
+    def _partial(self, symbol: str, now_ns: int) -> Bar | None:
+        """The minute that is going on, as it stands."""
+        ms = now_ns // MS
+        prints = [one for one in self.minute_trades(symbol, ms // MINUTE_MS) if one.ms <= ms]
+        if not prints:
+            return None
+        prices = [one.price for one in prints]
+        value = sum(self.value(symbol, one.price, one.lots) for one in prints)
+        lots = sum(one.lots for one in prints)
+        open_ns = ms // MINUTE_MS * MINUTE_MS * MS
+        return Bar(open_ns, prices[0], max(prices), min(prices), prices[-1], lots, value, prints[-1].ms)
+
+    def _day_candles(self, symbol: str, timeframe: Timeframe, until_ns: int, count: int, now_ns: int) -> list[Bar]:
+        today = now_ns // MS // DAY_MS
+        table = self.days(symbol, today)
+        newest = timeframe.open_ns(until_ns - 1)
+        stop_day = min(today + 1, timeframe.next_ns(newest) // (DAY_MS * MS))
+        # Far enough back for so many periods, and a whole one more.
+        span = max(1, timeframe.approximate_ns // (DAY_MS * MS))
+        first_day = timeframe.open_ns((stop_day - (count + 1) * (span + 3)) * DAY_MS * MS) // (DAY_MS * MS)
+        start, stop = max(0, first_day - table.first), min(stop_day, today) - table.first
+        day = np.arange(table.first + start, table.first + stop)
+        names = ("open", "high", "low", "close", "lots", "value", "last_ms")
+        columns: list[Ints | Floats] = [day, *(getattr(table, name)[start:stop] for name in names)]
+        columns[-1] = columns[-1] + day * DAY_MS
+        if stop_day > today:
+            rows = self._columns(symbol, today, now_ns)
+            if len(rows[0]):
+                bar = _folded(rows, np.zeros(len(rows[0]), np.int64), lambda _key: 0)[0]
+                columns = [np.append(c, x) for c, x in zip(columns, (today, *bar[1:]), strict=True)]
+        opens = [timeframe.open_ns(int(d) * DAY_MS * MS) for d in columns[0]]
+        return _folded(columns, np.array(opens, np.int64), lambda key: key)[::-1][:count]
+
+    def value(self, symbol: str, price: int, lots: int) -> float:
+        """Price times size, in the quote asset."""
+        listing = BY_SYMBOL[symbol]
+        return price * lots / 10 ** (listing.price_decimals + listing.size_decimals)
+
+    # ---------------------------------------------------------------- ticker
+
+    def summary(self, symbol: str, now_ns: int) -> Summary | None:
+        """The instrument's day and its last 24 hours at a moment; None before its first trade."""
+        last = self.last_trade(symbol, now_ns)
+        if last is None:
+            return None
+        day, minute = divmod(now_ns // MS // MINUTE_MS, 1440)
+        today = self.minutes(symbol, day)
+        yesterday = self.minutes(symbol, day - 1)
+        assert today is not None
+        done = today.before(minute)
+        now = [one for one in self.minute_trades(symbol, day * 1440 + minute) if one.ms * MS <= now_ns]
+        lots, value, bought, highs, lows = today.sums
+        table = self.days(symbol, day)
+        row = day - table.first
+        previous = int(table.close[row - 1]) if row else int(table.open[row])
+        sum_lots = (lots[done - 1] if done else 0) + sum(one.lots for one in now)
+        sum_value = (value[done - 1] if done else 0.0) + sum(self.value(symbol, one.price, one.lots) for one in now)
+        sum_bought = (bought[done - 1] if done else 0) + sum(one.lots for one in now if one.buy)
+        prices = [one.price for one in now] + ([highs[done - 1], lows[done - 1]] if done else [])
+        opened = int(today.open[0]) if prices else previous
+        high, low = (max(prices), min(prices)) if prices else (previous, previous)
+        old_lots, old_value = 0, 0.0
+        if yesterday is not None:
+            since = yesterday.before(minute)
+            all_lots, all_value = yesterday.sums[:2]
+            old_lots = all_lots[-1] - (all_lots[since - 1] if since else 0)
+            old_value = all_value[-1] - (all_value[since - 1] if since else 0.0)
+        top, top_day, bottom, bottom_day = self._year((symbol, day))
+        if high >= top:
+            top, top_day = high, day
+        if low <= bottom:
+            bottom, bottom_day = low, day
+        return Summary(
+            last,
+            opened,
+            high,
+            low,
+            previous,
+            sum_lots,
+            sum_value,
+            sum_lots - sum_bought,
+            sum_bought,
+            sum_lots + old_lots,
+            sum_value + old_value,
+            top,
+            top_day,
+            bottom,
+            bottom_day,
+        )
+
+    # ---------------------------------------------------------------- order book
+
+    def quote(self, symbol: str, now_ns: int) -> tuple[int, int, Print]:
+        """Best bid, best ask, and the next trade, which will be at one of them."""
+        listing = BY_SYMBOL[symbol]
+        coming = self.next_trade(symbol, now_ns)
+        gap = 1 + (coming.id // 7 % 3) // 2 if listing.spread_bps < 1 else 1 + coming.id // 7 % 3
+        other = coming.price
+        for _ in range(gap):
+            other = listing.grid.down(other) if coming.buy else listing.grid.up(other)
+        if coming.buy:
+            return other, coming.price, coming
+        return coming.price, other, coming
+
+    def book(self, symbol: str, now_ns: int, count: int = 30, group: int = 0) -> Depth:
+        """The order book at a moment: up to `count` levels a side, in groups of `group` (a price) where not 0."""
+        listing = BY_SYMBOL[symbol]
+        bid, ask, coming = self.quote(symbol, now_ns)
+        before = self.last_trade(symbol, now_ns)
+        ms = now_ns // MS
+        wanted = min(count, listing.levels)
+        bids, bids_ms = self._side(listing, bid, -1, ms, wanted, group, 0 if coming.buy else coming.lots)
+        asks, asks_ms = self._side(listing, ask, 1, ms, wanted, group, coming.lots if coming.buy else 0)
+        return Depth(max(bids_ms, asks_ms, before.ms if before else 0), bids, asks)
+
+    def _side(
+        self, listing: Listing, best: int, way: int, ms: int, count: int, group: int, least_lots: int
+    ) -> tuple[list[tuple[int, int]], int]:
+        step = listing.grid.step(best)
+        gap = max(1.0, listing.spread_bps * 1e-4 * best / step)
+        reach = 1 if count == 1 and not group else int(count * gap * 1.7) + 16
+        if group:
+            reach = max(reach, (count + 1) * group // step)
+        prices = best + way * step * np.arange(min(reach, _DEPTH), dtype=np.int64)
+        if way > 0 and best + step * len(prices) >= listing.price * 0 + _next_band(listing, best):
+            prices = prices[prices % listing.grid.steps_at(prices) == 0]
+        prices = prices[prices > 0]
+        # Each price has a life of its own: how long sizes last there, and when they change.
+        traits = _hash(
+            prices.astype(np.uint64) * np.uint64(2 * len(LISTINGS)) + np.uint64(listing.index * 2 + (way > 0))
+        )
+        life = (np.uint64(max(400, int(2.4e8 / listing.trades))) * (np.uint64(1) + traits % np.uint64(9))).astype(
+            np.int64
+        )
+        phase = (traits >> np.uint64(20)).astype(np.int64) % life
+        epoch = (ms + phase) // life
+        old = epoch // 6
+        there = _unit(_hash(traits ^ old.astype(np.uint64))) * gap < 1.0
+        there[0] = True
+        rolls = _hash(traits + epoch.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+        z = (_unit(rolls) + _unit(_hash(rolls)) + _unit(_hash(rolls + np.uint64(1))) - 1.5) * 2.0
+        typical = listing.turnover / listing.trades / listing.price * 10.0**listing.size_decimals
+        round_number = 1.0 + 2.5 * (prices % (10 * step) == 0)
+        deeper = 1.0 + np.minimum(np.arange(len(prices)) / (gap * 12.0), 3.0)
+        lots = np.maximum(typical * 0.8 * np.exp(1.3 * z) * round_number * deeper, 1.0).astype(np.int64)
+        lots[0] += least_lots
+        changed = np.where(there, epoch, old * 6) * life - phase
+        if group:
+            kept = np.flatnonzero(there)
+            floors = prices[kept] // group * group if way < 0 else -(-prices[kept] // group) * group
+            starts = np.flatnonzero(np.append(True, np.diff(floors) != 0))
+            sums = np.add.reduceat(lots[kept], starts)
+            return list(zip(floors[starts][:count].tolist(), sums[:count].tolist(), strict=True)), int(changed.max())
+        kept = np.flatnonzero(there)[:count]
+        shown = changed[: int(kept[-1]) + 1]
+        return list(zip(prices[kept].tolist(), lots[kept].tolist(), strict=True)), int(shown.max())
+
+
+def _next_band(listing: Listing, price: int) -> int:
+    """The price above this one from which another step holds."""
+    at = bisect_right(listing.grid.starts, price)
+    return listing.grid.starts[at] if at < len(listing.grid.starts) else 2**62
+
+
+def _hash(x: np.ndarray[tuple[int, ...], np.dtype[np.uint64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint64]]:
+    """splitmix64's finaliser, elementwise."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _unit(x: np.ndarray[tuple[int, ...], np.dtype[np.uint64]]) -> Floats:
+    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _bridge(walk: Floats, start: int, end: int, low: int, high: int) -> Floats:
+    """The walk bent so that it begins and ends as told and just touches low and high, near where it would anyway."""
+    n = len(walk)
+    if n == 1:
+        return np.array([float(end)])
+    at = np.arange(n)
+    path = walk + np.interp(at, (0, n - 1), (start - walk[0], end - walk[-1]))
+    nodes = {0: start, n - 1: end}
+    if high > max(start, end):
+        nodes[1 + int(np.argmax(path[1:-1]))] = high
+    if low < min(start, end):
+        nodes[1 + int(np.argmin(path[1:-1]))] = low
+    where = sorted(nodes)
+    targets = np.array([nodes[i] for i in where], np.float64)
+    path = path + np.interp(at, where, targets - path[where])
+    if high > low:  # what still strays outside is mirrored back
+        unit = np.mod((path - low) / (high - low), 2.0)
+        path = low + np.where(unit > 1.0, 2.0 - unit, unit) * (high - low)
+    path[where] = targets
+    return path
+
+
+def _clustered(rng: np.random.Generator, n: int, last_ms: int) -> Ints:
+    """Times in a minute, ms: some trades come by themselves, others soon after one that excited them."""
+    alone = rng.random(n) < 0.45
+    alone[0] = True
+    born = np.maximum.accumulate(np.where(alone, np.arange(n), 0))
+    times = rng.integers(0, last_ms + 1, n)[born] + np.where(alone, 0.0, rng.exponential(260.0, n).cumsum() % 1500.0)
+    whole = np.sort(np.mod(times, last_ms + 1).astype(np.int64))
+    whole[-1] = last_ms
+    return whole
+
+
+def _shared(total: int, weights: Floats) -> Ints:
+    """`total` in whole parts of at least 1, roughly by weight."""
+    parts = np.maximum((weights * (total / weights.sum())).astype(np.int64), 1)
+    parts[np.argmax(parts)] += total - int(parts.sum())
+    return parts
+
+
+def _sized(rng: np.random.Generator, prices: Ints, total: int, high_lots: int, step: int) -> Ints:
+    """Sizes that sum to `total` lots and whose turnover is as if `high_lots` had traded at the highest price.
+
+    `prices` is changed where only that makes it possible.
+    """
+    weights = np.exp(rng.normal(0, 1.25, len(prices)))
+    low, high = int(prices.min()), int(prices.max())
+    if low == high:
+        return _shared(total, weights)
+    span = (high - low) // step
+    above = (prices - low) // step
+    lots = np.zeros(len(prices), np.int64)
+    between = np.flatnonzero((above > 0) & (above < span))
+    if len(between):
+        share = above[between] / span
+        part = weights[between]
+        mean = float((part * share).sum() / part.sum())
+        fair = total * float(part.sum() / weights.sum())
+        budget = min(fair, 0.9 * high_lots / mean, 0.9 * (total - high_lots) / (1 - mean))
+        lots[between] = np.maximum(part * (budget / part.sum()), 1).astype(np.int64)
+        # Their weight, in units of the whole range, must be whole: one of them, coprime to the range, grows a little.
+        rest = int((lots[between] * above[between]).sum() % span)
+        for i in between[np.argsort(-lots[between])].tolist() if rest else ():
+            try:
+                lots[i] += -rest * pow(int(above[i]), -1, span) % span
+                break
+            except ValueError:
+                continue
+        else:
+            if rest:
+                lots[between] = np.maximum(lots[between] // span, 1) * span
+    at_high, at_low = np.flatnonzero(above == span), np.flatnonzero(above == 0)
+    left = high_lots - int((lots * above).sum()) // span
+    right = total - int(lots.sum()) - left
+    if left < len(at_high) or right < len(at_low):  # too little for so many prices: two are enough
+        prices[between] = np.where(above[between] * 2 > span, high, low)
+        at_high, at_low = np.flatnonzero(prices == high), np.flatnonzero(prices == low)
+        left, right = high_lots, total - high_lots
+    lots[at_high] = _shared(left, weights[at_high])
+    lots[at_low] = _shared(right, weights[at_low])
+    return lots
+
+
+def _sided(rng: np.random.Generator, prices: Ints, lots: Ints, buy_lots: int) -> list[list[tuple[int, bool]]]:
+    """Each trade's (lots, bought), so that `buy_lots` were bought: rises first, one trade cut in two if need be."""
+    rises = np.sign(np.diff(prices, prepend=prices[0]))
+    order = np.argsort(-(rises + rng.uniform(-0.9, 0.9, len(prices))))
+    parts: list[list[tuple[int, bool]]] = [[] for _ in prices]
+    left = buy_lots
+    for i in order.tolist():
+        size = int(lots[i])
+        bought = min(left, size)
+        left -= bought
+        parts[i] = [(part, buy) for part, buy in ((bought, True), (size - bought, False)) if part]
+    return parts
+
+
+def _folded(columns: list[Ints | Floats], keys: Ints, open_ns: Callable[[int], int]) -> list[Bar]:
+    """Rows with equal keys (ascending) as one bar each, oldest first."""
+    if not len(keys):
+        return []
+    starts = np.flatnonzero(np.append(True, np.diff(keys) != 0))
+    ends = np.append(starts[1:], len(keys)) - 1
+    _at, opened, high, low, close, lots, value, last = columns
+    sums = np.add.reduceat(lots, starts).tolist()
+    if float(np.max(lots)) * len(lots) / len(starts) > 4e18:  # too many lots for 64 bits
+        sums = [int(sum(lots[a : b + 1].tolist())) for a, b in zip(starts, ends, strict=True)]
+    return [
+        Bar(open_ns(key), *row)
+        for key, *row in zip(
+            keys[starts].tolist(),
+            opened[starts].tolist(),
+            np.maximum.reduceat(high, starts).tolist(),
+            np.minimum.reduceat(low, starts).tolist(),
+            close[ends].tolist(),
+            sums,
+            np.add.reduceat(value, starts).tolist(),
+            last[ends].tolist(),
+            strict=True,
+        )
+    ]
