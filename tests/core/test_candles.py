@@ -161,6 +161,21 @@ def test_seeded_candles_begin_the_larger_ones() -> None:
     assert candle.volume == len(past) + len(live)
 
 
+def test_a_widened_builder_goes_on_where_the_narrow_one_was() -> None:
+    """A timeframe asked for later has the candles it would have had from the start."""
+    hour = timeframe("1h").open_ns(START)
+    trades = [trade(hour + s * SECOND_NS + s * 1_000_000, s, 100.0 + s % 13) for s in range(0, 3000, 7)]
+    narrow = CandleBuilder(BTC, [timeframe("1m")])
+    minutes = [c for t in trades[:300] for c in narrow.add(t) if c.timeframe == "1m"]
+    wide = narrow.widened([timeframe("1m"), timeframe("1h")], minutes[:-2], minutes[-2].open_ns)
+    for t in trades[300:]:
+        wide.add(t)
+    (candle,) = [c for c in wide.close_until(hour + 3600 * SECOND_NS) if c.timeframe == "1h"]
+    whole = build(BTC, trades, [timeframe("1h")])["1h"][0]
+    assert (candle.open, candle.high, candle.low, candle.close) == (whole.open, whole.high, whole.low, whole.close)
+    assert candle.volume == whole.volume
+
+
 @given(markets())
 def test_folding_columns_is_folding_candles(trades: list[Trade]) -> None:
     minutes = build(BTC, trades, [timeframe("1m")])["1m"]

@@ -129,7 +129,26 @@ class CandleBuilder:
         A duplicate changes nothing. A corrected candle comes again with a higher `revision`; one that begins to exist
         after its time was called closed counts as corrected. Forming candles are had from `forming`.
         """
-        event_ns = trade.event_ns
+        return self._add(trade.event_ns, trade.id, trade.price, trade.size)
+
+    def widened(self, timeframes: Sequence[Timeframe], candles: Iterable[Candle], until_ns: int) -> CandleBuilder:
+        """A builder of other timeframes that goes on from here: seeded before `until_ns`, with the trades kept since.
+
+        Its closed candles have been told before, except those of the new timeframes. Raises `ValueError` when the
+        trades since `until_ns` are no longer all kept.
+        """
+        if until_ns < self._frozen_ns:
+            raise ValueError("the trades since then are frozen")
+        wide = CandleBuilder(self.instrument, timeframes, self._origin)
+        wide._horizon_ns, wide._trades_max, wide.too_late = self._horizon_ns, self._trades_max, self.too_late
+        wide.seed(candles, until_ns)
+        for open_ns in self._order[bisect_left(self._order, until_ns) :]:
+            for entry in self._seconds[open_ns].prints:
+                wide._add(*entry)
+        wide._close(self._closed_ns)
+        return wide
+
+    def _add(self, event_ns: int, id: int | str, price: float, size: float) -> list[Candle]:
         open_ns = event_ns - event_ns % SECOND_NS
         if open_ns < self._frozen_ns:
             self.too_late += 1
@@ -145,7 +164,7 @@ class CandleBuilder:
                 self._order.append(open_ns)
             else:
                 insort(self._order, open_ns)
-        if not second.add(event_ns, trade.id, trade.price, trade.size):
+        if not second.add(event_ns, id, price, size):
             return changed
         self._kept += 1
         if open_ns < self._closed_ns:
