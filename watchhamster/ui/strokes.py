@@ -60,7 +60,3 @@ class Strokes:
         if n > 0:
             p.setPen(pen)
             p.drawLines(self._filled(QLine, n, x1, y1, x2, y2), n)
-
-    def polyline(self, p: QPainter, x: NDArray[Any], y: NDArray[Any], pen: QPen | QColor) -> None:
-        """Join points, in whole pixels, by lines."""
-        self.lines(p, x[:-1], y[:-1], x[1:], y[1:], pen, len(x) - 1)
