@@ -99,7 +99,8 @@ class ChartView(QWidget):
         self._countdown = ""
         self._decimals = 0
         self._pitch = _PITCH  # logical pixels a slot
-        self._resizing = False
+        self._keeping_pitch = False  # while the program moves the view, rather than the user
+        self._most_slots = 1e9
         self._frame: Frame | None = None
         self._cross: QPoint | None = None  # device pixels from the plot's corner
         self._dragged: tuple[PriceLine, PriceLine] | None = None  # as it was, as it is
@@ -185,7 +186,7 @@ class ChartView(QWidget):
         elif newest is not None and slot > newest:
             self._limit()
             if following:
-                self._show(self._first + slot - newest, self._last + slot - newest)
+                self._move(self._first + slot - newest, self._last + slot - newest)
         self._changed()
 
     def set_spans(self, spans: Sequence[Span]) -> None:
@@ -265,7 +266,7 @@ class ChartView(QWidget):
 
     def pan(self, slots: float) -> None:
         """Move by so many candles; to the newer side if positive."""
-        self._show(self._first + slots, self._last + slots)
+        self._move(self._first + slots, self._last + slots)
 
     @property
     def visible_ns(self) -> tuple[int, int]:
@@ -320,25 +321,33 @@ class ChartView(QWidget):
         return float(self._canvas.view.viewRange()[0][1])
 
     def _show(self, first: float, last: float) -> None:
-        self._canvas.view.setXRange(first, last, padding=0)
+        """Show these slots; a span that is too long or too short keeps its right edge."""
+        span = min(max(last - first, _LEAST_SLOTS), self._most_slots)
+        self._canvas.view.setXRange(last - span, last, padding=0)
+
+    def _move(self, first: float, last: float) -> None:
+        """The same, without changing how wide a candle is to be: what is too narrow now may not stay so."""
+        self._keeping_pitch = True
+        self._show(first, last)
+        self._keeping_pitch = False
 
     def _show_latest(self) -> None:
-        slots = max(_LEAST_SLOTS, self._canvas.view.width() / self._pitch)
+        slots = self._canvas.view.width() / self._pitch
         newest = self._pyramid.last + 1 if len(self._pyramid) else 0
         right = newest + max(3.0, slots * 0.05)
-        self._show(right - slots, right)
+        self._move(right - slots, right)
 
     def _limit(self) -> None:
         """Keep the view near the candles."""
         if not len(self._pyramid):
             return
         first, last = self._pyramid.first, self._pyramid.last + 1
-        most = max((last - first) * 1.15, self._canvas.view.width() / _PITCH, 2 * _LEAST_SLOTS)
+        self._most_slots = most = max((last - first) * 1.15, self._canvas.view.width() / _PITCH, 2 * _LEAST_SLOTS)
         margin = most if last - first < most / 2 else 0.15 * most
         self._canvas.view.setLimits(xMin=first - margin, xMax=last + margin, minXRange=_LEAST_SLOTS, maxXRange=most)
 
     def _range_changed(self) -> None:
-        if not self._resizing:
+        if not self._keeping_pitch:
             self._pitch = self._canvas.view.width() / (self._last - self._first)
         self._changed()
         self._ask_for_history()
@@ -346,11 +355,10 @@ class ChartView(QWidget):
 
     def _resized(self) -> None:
         """Another width shows more or fewer candles, as wide as before; the newest stay where they were."""
-        self._resizing = True
         last = self._last
+        self._keeping_pitch = True
         self._limit()
-        self._show(last - max(_LEAST_SLOTS, self._canvas.view.width() / self._pitch), last)
-        self._resizing = False
+        self._move(last - self._canvas.view.width() / self._pitch, last)
         self._changed()
         self._place_button()
 
