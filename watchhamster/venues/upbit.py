@@ -153,8 +153,8 @@ class _Instruments(dict[str, str]):
 
 
 class _Level(Struct, gc=False):
-    ask_price: Positive
-    bid_price: Positive
+    ask_price: float  # the book's order proves their range
+    bid_price: float
     ask_size: Positive
     bid_size: Positive
 
@@ -166,31 +166,33 @@ class _PaddedLevel(Struct, gc=False):
     bid_size: NotNegative
 
 
-def _book(instrument: str, timestamp: int, received_ns: int | None, bids: list[Level], asks: list[Level]) -> Book:
-    """A book whose sides are ordered and do not cross. One side may be empty: thin markets have such."""
-    if not (bids or asks):
-        raise ValueError("the book is empty")
-    if bids and asks and bids[0][0] >= asks[0][0]:
-        raise ValueError(f"the book is crossed: bid {bids[0][0]!r}, ask {asks[0][0]!r}")
-    if asks != sorted(asks) or bids != sorted(bids, reverse=True):
-        raise ValueError("the levels of the book are out of order")
-    return Book(instrument, timestamp * _MS_NS, received_ns, True, bids, asks)
-
-
 class _Book(Struct, gc=False, tag_field="type", tag="orderbook"):
     code: str
     timestamp: Milliseconds
     orderbook_units: list[_Level]
 
     def event(self, instruments: Mapping[str, str], received_ns: int | None) -> Book:
-        units = self.orderbook_units
-        bids = [(u.bid_price, u.bid_size) for u in units]
-        asks = [(u.ask_price, u.ask_size) for u in units]
-        return _book(instruments[self.code], self.timestamp, received_ns, bids, asks)
+        bids: list[Level] = []
+        asks: list[Level] = []
+        highest, lowest = 1e15, 0.0
+        for unit in self.orderbook_units:
+            bid, ask = unit.bid_price, unit.ask_price
+            if bid >= highest or ask <= lowest:
+                raise ValueError("the levels of the book are out of order")
+            bids.append((bid, unit.bid_size))
+            asks.append((ask, unit.ask_size))
+            highest, lowest = bid, ask
+        if not bids:
+            raise ValueError("the book is empty")
+        if bids[0][0] >= asks[0][0]:
+            raise ValueError(f"the book is crossed: bid {bids[0][0]!r}, ask {asks[0][0]!r}")
+        if highest <= 0.0 or lowest >= 1e15:
+            raise ValueError("a price of the book is absurd")
+        return Book(instruments[self.code], self.timestamp * _MS_NS, received_ns, True, bids, asks)
 
 
 class _PaddedBook(Struct, gc=False, tag_field="type", tag="orderbook"):
-    """A book of a thin market: zeros stand where there is no level."""
+    """A book of a thin market: zeros stand where there is no level, on one side or on both."""
 
     code: str
     timestamp: Milliseconds
@@ -200,7 +202,13 @@ class _PaddedBook(Struct, gc=False, tag_field="type", tag="orderbook"):
         units = self.orderbook_units
         bids = [(u.bid_price, u.bid_size) for u in units if u.bid_price and u.bid_size]
         asks = [(u.ask_price, u.ask_size) for u in units if u.ask_price and u.ask_size]
-        return _book(instruments[self.code], self.timestamp, received_ns, bids, asks)
+        if not (bids or asks):
+            raise ValueError("the book is empty")
+        if any(a[0] >= b[0] for a, b in pairwise(asks)) or any(a[0] <= b[0] for a, b in pairwise(bids)):
+            raise ValueError("the levels of the book are out of order")
+        if bids and asks and bids[0][0] >= asks[0][0]:
+            raise ValueError(f"the book is crossed: bid {bids[0][0]!r}, ask {asks[0][0]!r}")
+        return Book(instruments[self.code], self.timestamp * _MS_NS, received_ns, True, bids, asks)
 
 
 class _Trade(Struct, gc=False, tag_field="type", tag="trade"):
