@@ -391,7 +391,7 @@ async def test_the_inbox_cannot_fail() -> None:
 async def test_the_window_shows_notifications_while_there_is_one() -> None:
     shown: list[Message] = []
     channel = DesktopChannel(environment={})
-    assert (await channel.send(PARCEL)).outcome == "permanent"
+    assert (await channel.send(PARCEL)).outcome == "absent"
 
     def show(message: Message, parcel: Parcel) -> bool:
         shown.append(message)
@@ -424,7 +424,7 @@ async def test_without_a_window_the_sessions_notification_service_is_asked(tmp_p
         address = (await bus.stdout.readline()).decode().strip()
         channel = DesktopChannel(environment={"DBUS_SESSION_BUS_ADDRESS": address})
         nobody = await channel.send(PARCEL)
-        assert nobody.outcome == "permanent" and "no desktop" in nobody.text
+        assert nobody.outcome == "absent" and "no desktop" in nobody.text
 
         connection = await open_dbus_connection(address)
         await connection.send(message_bus.RequestName("org.freedesktop.Notifications"))
@@ -454,7 +454,7 @@ async def test_without_a_window_the_sessions_notification_service_is_asked(tmp_p
 def test_a_runtime_directory_stands_in_for_the_bus_variable(tmp_path: Path) -> None:
     (tmp_path / "bus").touch()
     receipt = asyncio.run(DesktopChannel(environment={"XDG_RUNTIME_DIR": os.fspath(tmp_path)}).send(PARCEL))
-    assert receipt.outcome == "permanent"  # nobody listens there
+    assert receipt.outcome == "absent"  # nobody listens there
 
 
 # ---------------------------------------------------------------- rows

@@ -16,7 +16,7 @@ from watchhamster.core.text import Text
 Severity = Literal["info", "warning", "critical"]
 RuleState = Literal["inactive", "pending", "firing"]
 DeliveryState = Literal["queued", "delivered", "expired", "dead", "muted"]
-Outcome = Literal["ok", "retry", "permanent", "disable"]
+Outcome = Literal["ok", "retry", "permanent", "disable", "absent"]
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +99,9 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True):
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """What one attempt came to. `text` holds no secret; it is kept with the delivery."""
 
-    outcome: Outcome  # disable: the target is gone or refuses us, so stop using the channel and say so
+    # disable: the target is gone or refuses us, so stop using the channel and say so;
+    # absent: this machine has no such way out, which is nothing to worry about
+    outcome: Outcome
     text: str
     pause_s: float = 0.0  # nothing more to this target for so long, as it asked
     in_doubt: bool = False  # the message may have arrived although the attempt failed

@@ -13,7 +13,7 @@ from watchhamster.notify.render import Message, render
 Show = Callable[[Message, Parcel], bool]
 """Shows a notification; False where the desktop cannot just now."""
 
-_NO_DESKTOP = Receipt(outcome="permanent", text="no desktop here; the inbox has it")
+_NO_DESKTOP = Receipt(outcome="absent", text="no desktop here; the inbox has it")
 
 
 class InboxChannel:
