@@ -191,6 +191,13 @@ class Feed:
         """Instruments with a subscription that never got an answer, and which."""
         return {instrument: sorted(kinds) for instrument, kinds in self._unserved.items()}
 
+    def delivers(self, kind: Kind, instrument: str) -> bool:
+        """Whether the last value of this kind that passed for an instrument is the current one."""
+        session, key = self._session, (kind, instrument)
+        if session is None or key not in session.asked or key in session.awaiting:
+            return False
+        return self.streaming and kind not in self._unserved.get(instrument, ())
+
     def set_wants(self, wants: Iterable[Subscription], resume: Mapping[str, int] | None = None) -> None:
         """Stream exactly these from now on.
 
@@ -448,7 +455,6 @@ class Feed:
 
     async def _subscribe(self, session: _Session, stream: Stream) -> None:
         """Say what is wanted, and again whenever that changes, within the venue's message quotas."""
-        asked: set[tuple[Kind, str]] = set()
         session.pace = _Pace(self._policy.messages, self._clock)
         try:
             while self._wants:
@@ -456,8 +462,8 @@ class Feed:
                 deadline = self._clock.monotonic() + self._policy.snapshot_timeout_s
                 keys = {(want.kind, instrument_of(self.venue.name, want.symbol)) for want in self._wants}
                 session.awaiting = {key: t for key, t in session.awaiting.items() if key in keys}
-                session.awaiting.update(dict.fromkeys(sorted(keys - asked), deadline))
-                asked = keys
+                session.awaiting.update(dict.fromkeys(sorted(keys - session.asked), deadline))
+                session.asked = keys
                 ticket = f"{self._rng.getrandbits(128):032x}"
                 for frame in self.venue.subscribe(self._wants, ticket):
                     await self._clock.sleep(session.pace.wait_s())
@@ -680,10 +686,11 @@ class Feed:
             if first is None and page.rows:
                 first = page.rows[-1].event_ns
             cursor = page.cursor
-            reached = whole_ns is None or page.since_ns <= whole_ns - _OVERLAP_NS
+            known_ns = page.since_ns if page.since_ns < page.until_ns else now_ns  # an empty span tells nothing
+            if whole_ns is None or known_ns <= whole_ns - (_OVERLAP_NS if cursor is not None else 0):
+                reached = True
             if reached or cursor is None:
                 break
-        reached = reached or (cursor is None and page.since_ns <= (whole_ns or 0))
         self.filled += left_out
         tape.settle(first, reached)
         self._gap_settled(tape, found, whole=reached)
@@ -826,12 +833,13 @@ _KINDS: Mapping[type[Event], Kind] = {kind_type: kind for kind, kind_type in _TY
 class _Session:
     """One connection, from the dial to its loss."""
 
-    __slots__ = ("awaiting", "delivered", "lost", "pace", "quiet_since", "refusal")
+    __slots__ = ("asked", "awaiting", "delivered", "lost", "pace", "quiet_since", "refusal")
 
     def __init__(self, now: float, lost: asyncio.Future[tuple[str, Values]]) -> None:
         self.lost = lost  # why
         self.quiet_since = now  # its last data, or its beginning
         self.delivered = False
+        self.asked: set[tuple[Kind, str]] = set()
         self.awaiting: dict[tuple[Kind, str], float] = {}  # subscriptions without a first answer -> until when
         self.refusal: str | None = None  # the venue's own words
         self.pace: _Pace | None = None

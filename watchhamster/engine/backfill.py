@@ -1,0 +1,274 @@
+"""History: what the store has, and from the venue only what was never fetched.
+
+The store keeps a ledger of the spans that were fetched, so that a missing candle means "no trade" inside of them and
+"not fetched" outside. A request asks the ledger, fetches the newest missing page, stores and marks it, and asks again;
+requests for the same series take turns page by page, so that none fetches what another just has. Whatever stops a
+request, the pages it had are kept.
+
+Only bars that are over, and that the venue calls closed, are stored, and nothing is marked beyond what a page knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from watchhamster.core.bars import Bars, Span
+from watchhamster.core.candles import fold_bars
+from watchhamster.core.instruments import split_instrument
+from watchhamster.core.market import Candle, Trade
+from watchhamster.core.ports import BadFrame, Clock, Query, RateLimited, Rejected, Unavailable
+from watchhamster.core.text import Text
+from watchhamster.core.timeframes import COMMON, SECOND_NS, Timeframe
+from watchhamster.core.timeframes import timeframe as timeframe_of
+from watchhamster.engine.limits import Priority
+from watchhamster.engine.routing import Caller
+
+T = TypeVar("T")
+
+_FRESH_NS = 2 * SECOND_NS  # a bar that ended so recently may lack its last trades in the venue's answer
+_TRIES = 3
+_PAUSE_S = 0.25  # before the second try; doubled before the third
+_BASES = tuple(reversed(COMMON))  # what missing timeframes are folded from: the largest that fits
+
+
+class CandleStore(Protocol):
+    """What backfill needs of a store of candles."""
+
+    def append(self, candles: Sequence[Candle]) -> None:
+        """Buffer closed (or revised) candles; never blocks."""
+
+    def mark(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> None:
+        """This span is fetched: where it has no candle there was no trade."""
+
+    async def bars(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> Bars:
+        """The candles that open in the span, those appended before the call included."""
+
+    async def coverage(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> list[Span]:
+        """What is known of the span, oldest first and without holes; what was marked before the call included."""
+
+
+class MemoryStore:
+    """Candles for as long as the program runs. Beyond `rows_max` the series least recently asked about go."""
+
+    def __init__(self, rows_max: int = 1_000_000) -> None:
+        self._rows_max = rows_max
+        self._series: OrderedDict[tuple[str, str], tuple[dict[int, Candle], list[tuple[int, int]]]] = OrderedDict()
+
+    def append(self, candles: Sequence[Candle]) -> None:
+        """Keep them; a later one of the same moment replaces the earlier."""
+        for candle in candles:
+            self._of(candle.instrument, candle.timeframe)[0][candle.open_ns] = candle
+        while len(self._series) > 1 and sum(len(rows) for rows, _ in self._series.values()) > self._rows_max:
+            self._series.popitem(last=False)
+
+    def mark(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> None:
+        """Note the span as fetched."""
+        spans = self._of(instrument, timeframe)[1]
+        spans.append((since_ns, until_ns))
+        spans.sort()
+        joined: list[tuple[int, int]] = []
+        for start, stop in spans:
+            if joined and start <= joined[-1][1]:
+                joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+            else:
+                joined.append((start, stop))
+        spans[:] = joined
+
+    async def bars(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> Bars:
+        """The candles that open in the span."""
+        rows, _ = self._of(instrument, timeframe)
+        return Bars.of(rows[at] for at in sorted(rows) if since_ns <= at < until_ns)
+
+    async def coverage(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> list[Span]:
+        """Fetched stretches (`candles`, or `no_trade` where they hold none) and the holes between them."""
+        rows, fetched = self._of(instrument, timeframe)
+        spans: list[Span] = []
+        at = since_ns
+        for start, stop in [*fetched, (until_ns, until_ns)]:
+            start, stop = max(start, at), min(stop, until_ns)
+            if at < min(start, until_ns):
+                spans.append(Span(at, min(start, until_ns), "not_fetched", 0))
+            if start < stop:
+                count = sum(start <= open_ns < stop for open_ns in rows)
+                spans.append(Span(start, stop, "candles" if count else "no_trade", count))
+            at = max(at, stop)
+        return spans
+
+    def _of(self, instrument: str, timeframe: str) -> tuple[dict[int, Candle], list[tuple[int, int]]]:
+        key = (instrument, timeframe)
+        series = self._series.setdefault(key, ({}, []))
+        self._series.move_to_end(key)
+        return series
+
+
+class Backfill:
+    """Candles and trades of the past, for any instrument whose venue `caller_for` knows."""
+
+    def __init__(self, caller_for: Callable[[str], Caller], store: CandleStore, clock: Clock) -> None:
+        self._caller_for = caller_for  # raises UsageError for a venue it does not know
+        self._store = store
+        self._clock = clock
+        self._turns: dict[tuple[str, str], _Turn] = {}
+
+    async def candles(
+        self,
+        instrument: str,
+        timeframe: Timeframe | str,
+        since_ns: int,
+        until_ns: int,
+        *,
+        network: bool = True,
+        priority: Priority = "bulk",
+    ) -> Bars:
+        """Closed candles that open in `[since_ns, until_ns)`, from the store and, where it was never told, the venue.
+
+        `until_ns` is cut to the last bar that is over. A timeframe the venue does not serve, and with
+        `network=False` what was never fetched of one that it does, is folded from smaller candles where the store
+        has those complete. Raises `Unavailable` when the venue cannot be reached; what came before that is stored.
+        """
+        tf = timeframe_of(timeframe) if isinstance(timeframe, str) else timeframe
+        until_ns = min(until_ns, tf.open_ns(self._clock.now_ns() - _FRESH_NS))
+        if until_ns <= since_ns:
+            return Bars.empty()
+        caller = self._caller_for(split_instrument(instrument)[0])
+        if network:
+            if tf.name in caller.venue.timeframes:
+                await self._fetch(caller, instrument, tf, since_ns, until_ns, priority)
+            elif (base := _base_of(tf, caller.venue.timeframes)) is not None:
+                await self._fetch(caller, instrument, base, *_whole(tf, since_ns, until_ns), priority)
+        bars = await self._store.bars(instrument, tf.name, since_ns, until_ns)
+        missing = await self._missing(instrument, tf, since_ns, until_ns)
+        folded = [await self._fold(instrument, tf, span) for span in missing]
+        return _merge(bars, [piece.between(since_ns, until_ns) for piece in folded if len(piece)])
+
+    async def trades(
+        self, instrument: str, since_ns: int, until_ns: int, *, priority: Priority = "bulk"
+    ) -> list[Trade]:
+        """Every trade in `[since_ns, until_ns)` that the venue still has, ordered by (`event_ns`, `id`).
+
+        Raises `Rejected` (`history_too_short`) when the venue no longer knows all of the span.
+        """
+        venue_name, symbol = split_instrument(instrument)
+        caller = self._caller_for(venue_name)
+        found: dict[int | str, Trade] = {}
+        cursor: str | None = None
+        known_since_ns = until_ns
+        while known_since_ns > since_ns:
+            page = await self._ask(caller, caller.venue.trades(symbol, until_ns, cursor), priority, symbol)
+            found.update((trade.id, trade) for trade in page.rows if since_ns <= trade.event_ns < until_ns)
+            if page.since_ns < page.until_ns:
+                known_since_ns = min(known_since_ns, page.since_ns)
+            cursor = page.cursor
+            if cursor is None and known_since_ns > since_ns:
+                raise Rejected(
+                    "history_too_short",
+                    Text("{venue} no longer knows all trades of {symbol} in this time.", _named(venue_name, symbol)),
+                    Text("Ask for its candles instead."),
+                )
+        return sorted(found.values(), key=lambda trade: (trade.event_ns, str(trade.id)))
+
+    async def _fetch(
+        self, caller: Caller, instrument: str, tf: Timeframe, since_ns: int, until_ns: int, priority: Priority
+    ) -> None:
+        """Have the span in the store, newest page first. A part the venue no longer has stays `not_fetched`."""
+        key = (instrument, tf.name)
+        turn = self._turns.setdefault(key, _Turn())
+        turn.takers += 1
+        try:
+            while until_ns > since_ns:
+                async with turn.lock:
+                    missing = await self._missing(instrument, tf, since_ns, until_ns)
+                    if not missing:
+                        return
+                    until_ns = await self._fetch_page(caller, instrument, tf, missing[-1], priority)
+        finally:
+            turn.takers -= 1
+            if not turn.takers:
+                del self._turns[key]
+
+    async def _fetch_page(self, caller: Caller, instrument: str, tf: Timeframe, span: Span, priority: Priority) -> int:
+        """Store and mark the newest page of a span; until where the next one is to be looked for."""
+        symbol = split_instrument(instrument)[1]
+        query = caller.venue.candles(symbol, tf, span.since_ns, span.until_ns)
+        page = await self._ask(caller, query, priority, symbol)
+        known_since_ns = max(page.since_ns, span.since_ns)
+        known_until_ns = min(page.until_ns, span.until_ns)
+        self._store.append([c for c in page.rows if c.closed and known_since_ns <= c.open_ns < known_until_ns])
+        if known_since_ns < known_until_ns:
+            self._store.mark(instrument, tf.name, known_since_ns, known_until_ns)
+        if page.cursor is None or page.since_ns >= span.until_ns:
+            return span.since_ns  # nothing before that the venue could tell
+        return known_since_ns
+
+    async def _ask(self, caller: Caller, query: Query[T], priority: Priority, symbol: str) -> T:
+        """The answer, after up to three tries: a hiccup should not end a download of hours."""
+        pause_s = _PAUSE_S
+        for _ in range(_TRIES - 1):
+            try:
+                return await caller.call(query, priority, market=symbol)
+            except RateLimited as refusal:
+                if refusal.banned:
+                    raise
+            except (Unavailable, BadFrame):
+                pass
+            await self._clock.sleep(pause_s)
+            pause_s *= 2
+        return await caller.call(query, priority, market=symbol)
+
+    async def _missing(self, instrument: str, tf: Timeframe, since_ns: int, until_ns: int) -> list[Span]:
+        spans = await self._store.coverage(instrument, tf.name, since_ns, until_ns)
+        return [span for span in spans if span.state == "not_fetched"]
+
+    async def _fold(self, instrument: str, tf: Timeframe, span: Span) -> Bars:
+        """What was not fetched, folded from the largest smaller candles the store has all of; else nothing."""
+        whole = _whole(tf, span.since_ns, span.until_ns)
+        for name in _BASES:
+            base = timeframe_of(name)
+            if _fits(base, tf) and not await self._missing(instrument, base, *whole):
+                return fold_bars(await self._store.bars(instrument, base.name, *whole), tf)
+        return Bars.empty()
+
+
+class _Turn:
+    """Who fetches a series just now, and how many want to."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.takers = 0
+
+
+def _named(venue: str, symbol: str) -> dict[str, object]:
+    return {"venue": venue, "symbol": symbol}
+
+
+def _fits(base: Timeframe, tf: Timeframe) -> bool:
+    """Whether candles of `tf` are made of whole candles of `base`."""
+    if base.ns is None or base.ns > 86400 * SECOND_NS or base.name == tf.name:
+        return False
+    return (tf.ns or 86400 * SECOND_NS) % base.ns == 0  # months and years are whole days
+
+
+def _base_of(tf: Timeframe, served: Sequence[str]) -> Timeframe | None:
+    bases = [base for name in served if _fits(base := timeframe_of(name), tf)]
+    return max(bases, key=lambda base: base.approximate_ns, default=None)
+
+
+def _whole(tf: Timeframe, since_ns: int, until_ns: int) -> tuple[int, int]:
+    """The span of whole candles around a span."""
+    last_ns = tf.open_ns(until_ns - 1)
+    return tf.open_ns(since_ns), tf.next_ns(last_ns)
+
+
+def _merge(bars: Bars, pieces: Sequence[Bars]) -> Bars:
+    """All rows, by time. Pieces fill holes: of two rows of one time the first stays."""
+    if not pieces:
+        return bars
+    everything = [bars, *pieces]
+    columns = [np.concatenate([getattr(b, name) for b in everything]) for name in Bars.__struct_fields__]
+    _, first = np.unique(columns[0], return_index=True)
+    return Bars(*(np.ascontiguousarray(column[first]) for column in columns))
