@@ -327,6 +327,12 @@ class Exchange:
         since_ns = trades[start].event_ns + 1 if start else 0
         return 200, _encode(Page(trades[start:end], since_ns, 2**62, str(start) if start else None))
 
+    def truth(self) -> str:
+        """Whether a stream delivers just now: "delivers", "down", or "unclear" while frames are spoiled."""
+        if self.mangle is not None:
+            return "unclear"
+        return "delivers" if any(stream.delivering_since is not None for stream in self.streams) else "down"
+
     # ------------------------------------------------------------ misfortune
 
     async def suffer(self, until: float, kinds: Sequence[str] = FAULTS) -> None:

@@ -798,7 +798,9 @@ class Feed:
         elif self.streaming:
             if self.state not in _STREAMING:
                 self._become("live", "delivers", {})
-        elif self._rest_failures < 2 and self._rest_ok_at > max(self._down_at, now - self._policy.stale_after_s):
+        elif self._rest_failures < 2 and max(self._rest_ok_at, self._rest_news_at) > max(
+            self._down_at, now - self._policy.stale_after_s
+        ):
             self._become("fallback", *self._why_down(now))
         elif now - self._news_at < self._policy.stale_after_s:
             self._become("reconnecting", *self._why_down(now))
