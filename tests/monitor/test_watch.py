@@ -129,6 +129,18 @@ def test_a_restart_does_not_fire_twice_and_finds_what_it_missed(row_only: bool) 
     assert feed_all(second, bar(5, 12)) == []
 
 
+def test_an_unreadable_state_and_alerts_without_a_rule() -> None:
+    first = watching(rule())
+    (fired,) = feed_all(first, bar(0, 11))
+    second = Watch()
+    orphan = msgspec.structs.replace(fired, rule_id=99, id=5)
+    second.restore(b"{not a state", [msgspec.structs.replace(fired, id=4), orphan])
+    (gone,) = second.set_rules([rule()], 90 * SECOND_NS)
+    assert (gone.id, gone.resolved_ns) == (5, 90 * SECOND_NS)
+    assert second.states()[0].state == "firing"
+    assert second.set_rules([rule()]) == []
+
+
 def test_a_correction_marks_the_alert_and_changes_nothing_else() -> None:
     watch = watching(rule("close > close[1] + 5"), history=of_closes(10))
     (fired,) = feed_all(watch, bar(1, 20))
@@ -266,6 +278,35 @@ def test_live_fires_as_replay_does(text: str, bars: Bars, start: int, for_s: flo
     alerts = feed_all(watch, *candles(bars)[start:])
     found = replay(tried, bars, BTC, since_ns=start * MINUTE_NS)
     assert as_firings(alerts) == [of(f) for f in found.firings]
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.lists(st.integers(8, 12), min_size=1, max_size=25),
+    st.randoms(use_true_random=False),
+    st.sampled_from([0, 60]),
+    st.sampled_from([0, 180]),
+    st.booleans(),
+)
+def test_whatever_comes_late_twice_or_corrected_a_moment_fires_once(
+    closes: list[int], random: Any, for_s: float, cooldown_s: float, repeat: bool
+) -> None:
+    tried = rule("sma(close, 2) > 10", for_s=for_s, cooldown_s=cooldown_s, repeat=repeat)
+    watch = watching(tried, history=of_closes(9))
+    bars = [bar(minute + 1, close) for minute, close in enumerate(closes)]
+    bars.sort(key=lambda b: b.open_ns + random.randrange(6) * MINUTE_NS)
+    bars += random.choices(bars, k=5)
+    bars += [msgspec.structs.replace(b, close=b.close + 1, revision=1) for b in random.choices(bars, k=5)]
+    alerts = feed_all(watch, *bars, bar(100, 9), bar(101, 9), bar(102, 9))
+    spans: dict[int, Alert] = {}
+    for alert in alerts:
+        known = spans.get(alert.fired_ns)
+        assert known is None or known.resolved_ns is None or alert.revised  # told twice only to resolve or to mark it
+        spans[alert.fired_ns] = alert
+    assert all(a.resolved_ns is not None for a in spans.values())
+    ordered = [spans[k] for k in sorted(spans)]
+    assert all(a.resolved_ns <= b.fired_ns for a, b in pairwise(ordered) if a.resolved_ns)
+    assert repeat or len(spans) <= 1
 
 
 # ---------------------------------------------------------------- feeds

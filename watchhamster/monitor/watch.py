@@ -247,12 +247,13 @@ class Watch:
 
     # -- rules
 
-    def set_rules(self, rules: Sequence[Rule]) -> list[Alert]:
-        """Watch exactly the enabled ones of these. Rules that stay the same go on as they are.
+    def set_rules(self, rules: Sequence[Rule], now_ns: int | None = None) -> list[Alert]:
+        """Watch exactly the enabled ones of these; give all that there are. Rules that stay the same go on as they are.
 
         A rule that cannot be watched is shown by `states`, the others are watched. Gives the alerts of rules that are
         gone, resolved.
         """
+        self._advance(now_ns)
         before, self._watched, self._by_series, self._broken = self._watched, {}, {}, {}
         for rule in rules:
             if not rule.enabled or rule.id is None:
@@ -275,6 +276,9 @@ class Watch:
                 self._watched[key] = watched
                 self._by_series.setdefault((instrument, watched.timeframe.name), []).append(watched)
         gone = [w.alert for w in before.values() if w.alert is not None and w.alert.resolved_ns is None]
+        gone += [self._open.pop(key) for key in list(self._open) if key[0] not in self._broken]
+        known = {rule.id for rule in rules}
+        self._saved = {key: saved for key, saved in self._saved.items() if key[0] in known}
         return [msgspec.structs.replace(a, resolved_ns=max(self._now_ns, a.fired_ns)) for a in gone]
 
     def _begin(self, rule: Rule, instrument: str, formula: Formula) -> _Watched:
@@ -563,9 +567,15 @@ class Watch:
         return msgspec.json.encode([*rows, *self._saved.values()])
 
     def restore(self, state: bytes | None, alerts: Sequence[Alert]) -> None:
-        """Go on from a state and the alerts that are still open. Call it before the first `set_rules`."""
-        if state is not None:
-            self._saved = {(s.rule_id, s.instrument): s for s in msgspec.json.decode(state, type=list[_Saved])}
+        """Go on from a state and the alerts that are still open. Call it before the first `set_rules`.
+
+        A state that cannot be read is no reason not to watch: the open alerts alone keep what fires from firing twice.
+        """
+        try:
+            rows = msgspec.json.decode(state, type=list[_Saved]) if state else []
+        except msgspec.DecodeError:
+            rows = []
+        self._saved = {(row.rule_id, row.instrument): row for row in rows}
         for alert in alerts:
             if alert.resolved_ns is not None:
                 continue
