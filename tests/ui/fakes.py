@@ -18,6 +18,7 @@ from watchhamster.core.market import Book, Candle, Event, FeedChanged, Ticker, T
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, timeframe
 from watchhamster.engine.board import Board
+from watchhamster.engine.engine import Metrics
 from watchhamster.monitor.alerts import Alert, Delivery, Rule
 from watchhamster.monitor.status import StatusNode, node
 from watchhamster.settings import Settings, Value
@@ -73,13 +74,6 @@ class Rows:
             self.values.pop(name, None)
         else:
             self.values[name] = value
-
-
-class Metrics(msgspec.Struct, frozen=True):
-    feeds: Mapping[str, str] = {"upbit": "live"}
-    latency_ms: float | None = 38.0
-    messages_per_s: float = 1204.0
-    rss_mb: float = 142.0
 
 
 class FakeEngine:
@@ -167,7 +161,7 @@ class FakeEngine:
             "name": "BTC above 95 M",
             "instrument": "upbit:KRW-BTC",
             "timeframe": "1m",
-            "fired_ns": NOW_NS - number * 125 * SECOND_NS,
+            "fired_ns": NOW_NS - (9 - number) * 125 * SECOND_NS,
             "price": 95_123_000.0,
             "values": {"close": 95_123_000.0, "sma(close, 20)": 94_880_120.5},
             "text": Text("{name}: {price}", {"name": "BTC above 95 M", "price": "95,123,000"}),
@@ -296,7 +290,7 @@ class FakeEngine:
         return self.tree
 
     def metrics(self) -> Metrics:
-        return Metrics()
+        return Metrics({"upbit": "live"}, 38.0, 1204.0, 142.0)
 
     async def away(self) -> Any:
         return None
@@ -308,7 +302,7 @@ class FakeEngine:
         self._layouts[name] = data
 
     async def backup(self, path: Path) -> None:
-        path.write_bytes(b"backup")
+        path.write_bytes(b"backup")  # noqa: ASYNC240
 
     async def restore(self, path: Path) -> None:
         self.asked.append(("restore", path))

@@ -33,7 +33,6 @@ Phase = Literal["chart", "tables"]
 Occurrence = Alert | FeedChanged | BadFrameSeen
 OCCURRENCES_MAX = 256
 BEAT_MS = 16
-SLOW_BEAT_MS = 33  # each phase then beats 15 times a second: for weak machines
 
 
 class News(msgspec.Struct):
@@ -83,6 +82,10 @@ class Bridge(QObject):
         """Beat no more."""
         self.lateness.stop()
         self._timer.stop()
+
+    def set_beat(self, beat_ms: int) -> None:
+        """Beat faster or slower; each phase has every second beat."""
+        self._timer.setInterval(beat_ms)
 
     def show_to(
         self, view: QWidget, take: Callable[[News], None], phase: Phase, refresh: Callable[[], None] = lambda: None
@@ -209,6 +212,10 @@ class Errands:
         task = self._group.create_task(self._carry(owner, work, done, failed))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+
+    def busy(self) -> bool:
+        """Whether any is still running."""
+        return bool(self._running)
 
     def close(self) -> None:
         """Cancel what still runs, and take nothing more."""

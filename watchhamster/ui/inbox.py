@@ -69,9 +69,8 @@ class AlertBook(QAbstractListModel):
         self._unseen = -1
 
     def read(self) -> None:
-        """Ask the engine for what is stored after the last alert known here."""
-        last = max((alert.id or 0 for alert in self._alerts), default=0)
-        self._errands.run(self, self._engine.alerts(after_id=last, limit=ALERTS_MAX), self.put)
+        """Ask the engine for the newest: also what became of those known here."""
+        self._errands.run(self, self._engine.alerts(limit=ALERTS_MAX), self.put)
 
     def take(self, happened: list[Occurrence], missed: bool) -> None:
         """The bridge's news."""
@@ -290,7 +289,7 @@ class _AlertRow(QStyledItemDelegate):
         widest = max(metrics.horizontalAdvance(t.sign(s).word) for s in ("info", "warning", "critical"))
         put(sign.word, widest + 2, t.secondary if quiet else sign.colour, first)
         when = self._book.when(alert)
-        put(when, max(metrics.horizontalAdvance("00:00:00"), metrics.horizontalAdvance(when)), t.secondary, first)
+        put(when, max(metrics.horizontalAdvance("00:00:00"), metrics.horizontalAdvance(when)) + 4, t.secondary, first)
         name = self._book.name(alert) or alert.name
         wide = first.width()
         put(

@@ -43,7 +43,8 @@ from watchhamster.core.text import Text, _, ngettext, pgettext, say
 from watchhamster.core.timeframes import COMMON, SECOND_NS
 from watchhamster.formula import SERIES, Formula, functions, parse
 from watchhamster.monitor.alerts import Rule
-from watchhamster.ui import theme
+from watchhamster.monitor.watch import price_rule as make_price_rule
+from watchhamster.ui import format, theme
 from watchhamster.ui.bridge import Errands
 from watchhamster.ui.inbox import channel_name
 from watchhamster.ui.language import Translated, named
@@ -59,40 +60,40 @@ TRY_AFTER_MS = 500  # of quiet typing
 CHANNELS = ("desktop", "inbox", "webhook", "dooray")
 
 
-def price_rule(instrument: str, name: str, price: float, last: float | None, *, repeat: bool, now_ns: int) -> Rule:
-    """A rule that fires when the price reaches a line from where it is now. It looks at every trade."""
-    text = repr(price)
-    if repeat or last is None or last == price:
-        formula = f"cross_above(close, {text}) or cross_below(close, {text})"
-    elif last < price:
-        formula = f"close >= {text}"
-    else:
-        formula = f"close <= {text}"
-    return Rule(
-        name=name,
-        formula=formula,
-        instruments=(instrument,),
-        timeframe="1m",
+def price_alert(
+    engine: Engine, instrument: str, price: float, *, repeat: bool, former: Rule | None = None
+) -> Rule | None:
+    """A rule that fires when the price gets to a line, from whichever side it is on now; None while that is unknown.
+
+    `former` is the alert whose line was moved there.
+    """
+    last = engine.board.price(instrument)
+    if last is None:
+        return None
+    bar = engine.forming(instrument, "1m")
+    info = engine.info(instrument)
+    rule = make_price_rule(
+        instrument,
+        price,
+        last,
         repeat=repeat,
-        forming=True,
-        created_ns=now_ns,
+        bar_high=bar.high if bar is not None else None,
+        bar_low=bar.low if bar is not None else None,
+        created_ns=engine.clock.now_ns(),
+    )
+    shown = format.price(price, info.steps if info is not None else None)
+    rule = msgspec.structs.replace(rule, name=f"{named(instrument, info)} {'≥' if price > last else '≤'} {shown}")
+    if former is None:
+        return rule
+    return msgspec.structs.replace(
+        former, name=rule.name, formula=rule.formula, created_ns=rule.created_ns, enabled=True, first_bar_ns=None
     )
 
 
 def price_of(rule: Rule) -> float | None:
     """The price that a price alert waits for; None for any other rule."""
-    number = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
-    once = re.fullmatch(rf"close [<>]= {number}", rule.formula)
-    if once:
-        return float(once[1])
-    again = re.fullmatch(rf"cross_above\(close, {number}\) or cross_below\(close, {number}\)", rule.formula)
-    return float(again[1]) if again and again[1] == again[2] else None
-
-
-def move_price(rule: Rule, price: float, last: float | None) -> Rule:
-    """The same price alert at another price."""
-    moved = price_rule(rule.instruments[0], rule.name, price, last, repeat=rule.repeat, now_ns=rule.created_ns)
-    return msgspec.structs.replace(rule, formula=moved.formula, enabled=True)
+    line = re.fullmatch(r"(?:close|high|low) [<>]= (\d+(?:\.\d+)?(?:e[+-]?\d+)?)", rule.formula)
+    return float(line[1]) if line is not None and rule.forming and len(rule.instruments) == 1 else None
 
 
 # ---------------------------------------------------------------- the formula's field
@@ -167,7 +168,7 @@ class FormulaField(Translated, QWidget):
         if self.text().strip():
             try:
                 formula = parse(self.text())
-                if formula.kind != "condition":
+                if formula.kind != "bool":
                     raise UsageError(
                         "bad_formula",
                         Text("This is a number, not a condition."),
@@ -210,17 +211,22 @@ class FormulaField(Translated, QWidget):
             return ngettext("Known from the first bar on.", "Known from bar {count} on.", count).format(count=count)
         return _("True or false on every bar. Type a name for what there is.") if not self.text().strip() else ""
 
+    def _popup(self) -> QAbstractItemView:
+        popup = self._completer.popup()
+        assert popup is not None  # a completer has one as soon as it is asked
+        return popup
+
     def _offer(self) -> None:
         cursor = self.edit.cursorPosition()
         start = re.search(r"[A-Za-z_]\w*$", self.text()[:cursor])
         if start is None or len(start[0]) < 2:
-            self._completer.popup().hide()
+            self._popup().hide()
             return
         self._completer.setCompletionPrefix(start[0])
         if self._completer.completionCount() == 0 or self._completer.currentCompletion() == start[0]:
-            self._completer.popup().hide()
+            self._popup().hide()
             return
-        popup = self._completer.popup()
+        popup = self._popup()
         popup.setCurrentIndex(self._completer.completionModel().index(0, 0))
         width = max(theme.current().px(320), popup.sizeHintForColumn(0) + 2 * theme.AROUND)
         metrics = QFontMetrics(self.edit.font())
@@ -251,7 +257,7 @@ class FormulaField(Translated, QWidget):
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Qt's: Enter and Tab in the field take the completion while it is offered."""
-        popup = self._completer.popup()
+        popup = self._popup()
         if isinstance(event, QKeyEvent) and event.type() == QEvent.Type.KeyPress and popup.isVisible():
             if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Tab):
                 index = popup.currentIndex()
@@ -267,7 +273,7 @@ class FormulaField(Translated, QWidget):
     def _themed(self) -> None:
         t = theme.current()
         self.edit.setFont(fixed_font())
-        self._completer.popup().setStyleSheet(
+        self._popup().setStyleSheet(
             f"background: {t.raised.name()}; color: {t.text.name()}; border: 1px solid {t.line.name()};"
         )
         self._show()
@@ -370,10 +376,10 @@ class RuleForm(Translated, QDialog):
             row.addWidget(box)
         row.addStretch(1)
         options = QWidget()
-        row = QVBoxLayout(options)
-        row.setContentsMargins(0, 0, 0, 0)
+        column = QVBoxLayout(options)
+        column.setContentsMargins(0, 0, 0, 0)
         for box in (self.repeat, self.forming, self.sound):
-            row.addWidget(box)
+            column.addWidget(box)
         for field in (
             self.name,
             self.formula,
@@ -749,6 +755,11 @@ class RuleList(Translated, QWidget):
             gone=gone,
         )
         self.read()
+
+    def remove_now(self, rule: Rule) -> None:
+        """Remove a rule for good: the undo of having made it."""
+        if rule.id is not None:
+            self._errands.run(self, self._engine.remove_rule(rule.id), lambda _none: self._saved(rule))
 
     def _saved(self, _rule: Rule) -> None:
         self.read()

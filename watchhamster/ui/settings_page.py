@@ -187,8 +187,8 @@ class SettingsPage(Translated, QWidget):
         layout.addLayout(top)
         layout.addWidget(scroll, 1)
         theme.changed.connect(self._themed)
-        self._stop = engine.settings.observe(self._changed)
-        self.destroyed.connect(lambda stop=self._stop: stop())
+        stop = engine.settings.observe(self._changed)
+        self.destroyed.connect(lambda *_gone: stop())
         self._themed()
         self.words()
 

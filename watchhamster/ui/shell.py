@@ -6,6 +6,7 @@ and the other pages are put into it once they are there (`start.py` tells the or
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Literal
 
@@ -41,11 +42,13 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from watchhamster.core.text import _, pgettext
+from watchhamster.core.ports import WatchHamsterError
+from watchhamster.core.text import _, pgettext, say
 from watchhamster.ui import theme
 from watchhamster.ui.finder import Choice, Finder, Palette
 from watchhamster.ui.language import Translated
 
+log = logging.getLogger("watchhamster.ui")
 PAGES = ("desk", "watch", "alerts", "system", "settings")
 TIMEFRAMES = ("1m", "5m", "15m", "1h", "4h", "1d", "1w")
 MESSAGE_S = 8
@@ -146,6 +149,28 @@ class Shell(Translated, QMainWindow):
             self.stack.setCurrentWidget(self._pages[name])
             self.rail.mark(name)
             self.page_changed.emit(name)
+
+    # ------------------------------------------------------------ what went wrong
+
+    def tell(self, error: Exception) -> None:
+        """Say in the message line that something asked for could not be done."""
+        if isinstance(error, WatchHamsterError):
+            self.messages.say(lambda: _sentence(error), state="critical", seconds=15)
+            return
+        log.error("an exception nobody expected", exc_info=error)
+        self.messages.say(
+            lambda: _("That did not work, and it is our fault: {problem}. The log has the details.").format(
+                problem=f"{type(error).__name__}: {error}"
+            ),
+            state="critical",
+            seconds=None,
+        )
+
+    def refuse(self, error: WatchHamsterError) -> None:
+        """There will be no desk: say why, and what to do."""
+        outline = self.stack.widget(0)
+        if isinstance(outline, _Outline):
+            outline.say(lambda: _sentence(error))
 
     # ------------------------------------------------------------ actions
 
@@ -278,7 +303,16 @@ class _Edge(QWidget):
 
 
 class _Outline(QWidget):
-    """The desk's panels before there is anything to put into them."""
+    """The desk's panels before there is anything to put into them; or why there will be nothing."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._text: Callable[[], str] = lambda: _("Reading what is stored…")
+
+    def say(self, text: Callable[[], str]) -> None:
+        self._text = text
+        self.setAccessibleName(text())
+        self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
         t = theme.current()
@@ -295,8 +329,12 @@ class _Outline(QWidget):
             painter.fillRect(QRect(x, y, w, h), t.panel)
         painter.setPen(t.secondary)
         painter.setFont(t.font())
-        middle = QRect(left, 0, width - left - right, height - low)
-        painter.drawText(middle, Qt.AlignmentFlag.AlignCenter, _("Reading what is stored…"))
+        middle = QRect(left, 0, width - left - right, height - low).adjusted(theme.AROUND, 0, -theme.AROUND, 0)
+        painter.drawText(middle, Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, self._text())
+
+
+def _sentence(error: WatchHamsterError) -> str:
+    return f"{say(error.text)} {say(error.hint)}" if error.hint is not None else say(error.text)
 
 
 # ---------------------------------------------------------------- rail

@@ -1,0 +1,803 @@
+"""An engine in the shell: the pages are made, kept told, and what a person does there is asked of the engine.
+
+The shell knows no engine and the engine no window; this is where they meet. What changes many times a second comes by
+the bridge; what may be a second old (clock, status line, tray, tree) by one slow timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import datetime as dt
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from zoneinfo import ZoneInfo
+
+from PySide6.QtCore import QObject, Qt, QTimer
+from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
+
+from watchhamster.core.bars import Bars, Span
+from watchhamster.core.instruments import InstrumentInfo
+from watchhamster.core.market import Candle, FeedChanged
+from watchhamster.core.ports import WatchHamsterError
+from watchhamster.core.text import _, ngettext, pgettext, say
+from watchhamster.core.timeframes import SECOND_NS, timeframe
+from watchhamster.monitor.alerts import Alert, Rule
+from watchhamster.monitor.status import StatusNode, title
+from watchhamster.settings import Value
+from watchhamster.ui import autostart, format, sound, theme
+from watchhamster.ui.book_view import BookView, TapeView
+from watchhamster.ui.bridge import Bridge, Errands, News, Occurrence, seen
+from watchhamster.ui.chart import ChartView, Mark, PriceLine
+from watchhamster.ui.desk import DeskPage, Journal
+from watchhamster.ui.finder import Choice, instruments_matching
+from watchhamster.ui.inbox import AlertBook, AlertList, AlertsPage
+from watchhamster.ui.language import named, switch_language
+from watchhamster.ui.rule_form import RuleForm, RuleList, price_alert, price_of, trial_sentence
+from watchhamster.ui.settings_page import SettingsPage
+from watchhamster.ui.shell import TIMEFRAMES, Shell
+from watchhamster.ui.status_view import StatusView
+from watchhamster.ui.system_page import LogView, SystemPage
+from watchhamster.ui.tray import Tray, first_lines
+from watchhamster.ui.watch_list import WatchList
+
+if TYPE_CHECKING:
+    from watchhamster.engine.engine import Engine
+    from watchhamster.monitor.replay import Replay
+    from watchhamster.ui.start import LogLines, Look
+
+log = logging.getLogger("watchhamster.ui")
+FIRST_BARS = 600  # of a series, until more is asked for
+SLOW_MS = 1000
+DRAG_TRY_MS = 250
+LAYOUT = "desk"
+
+
+class Session(QObject):
+    """The window with an engine in it."""
+
+    def __init__(
+        self,
+        app: QApplication,
+        shell: Shell,
+        engine: Engine,
+        errands: Errands,
+        look: Look,
+        home: Path | None,
+        lines: LogLines,
+    ) -> None:
+        super().__init__(shell)
+        self.app, self.shell, self.engine, self.errands = app, shell, engine, errands
+        self._look, self._home = look, home  # no home: a picture is taken, nothing is remembered
+        self._player = sound.find_player()
+        self._told_of_tray = False
+        self._engine_started = False
+        self.instrument = ""
+        self.timeframe = "1m"
+        self._known: list[InstrumentInfo] = []
+        self._spans: list[Span] = []
+        self._loading = self._loaded_last = 0  # numbers of what the chart was asked to show, and shows
+        self.bridge = Bridge(self, beat_ms=max(4, 500 // engine.settings.number("frame_rate")))
+
+        self.chart = ChartView(zone=self.zone())
+        self.book = BookView()
+        self.tape = TapeView(self.zone())
+        self.watch_list = WatchList(engine, errands, shell.messages)
+        self.alerts = AlertBook(engine, errands)
+        self.rules = RuleList(engine, errands, shell.messages)
+        self.alert_strip = AlertList(self.alerts, engine, errands, dense=True)
+        self.desk_tree, self.tree = StatusView(), StatusView()
+        self.desk_log, self.system_log = LogView(lines, self.zone), LogView(lines, self.zone)
+        self.journal = Journal(self.alert_strip, self.desk_tree, self.desk_log)
+        self.desk = DeskPage(
+            _framed(self.chart),
+            {"watch-list": self.watch_list, "order-book": self.book, "trades": self.tape, "journal": self.journal},
+        )
+        self.desk.dock("journal").put_into_head(self.journal.tabs)
+        self.alerts_page = AlertsPage(self.rules, self.alerts, engine, errands)
+        self.system = SystemPage(engine, self.bridge, self.system_log)
+        self.settings = SettingsPage(engine, errands)
+        for name, page in (
+            ("desk", self.desk),
+            ("watch", self.tree),
+            ("alerts", self.alerts_page),
+            ("system", self.system),
+            ("settings", self.settings),
+        ):
+            shell.add_page(name, page)
+        self.tray = Tray(self)
+        shell.may_hide = lambda: self.tray.is_there() and engine.settings.on("close_to_tray")
+        shell.top.find = self._find
+        shell.top.search.setEnabled(True)
+        shell.top.timeframes.setEnabled(True)
+        self._wire()
+        self._actions()
+        self._slow = QTimer(self)
+        self._slow.setInterval(SLOW_MS)
+        self._slow.timeout.connect(self.slow_beat)
+        self._drag_wait = QTimer(self)
+        self._drag_wait.setSingleShot(True)
+        self._drag_wait.setInterval(DRAG_TRY_MS)
+        self._drag_wait.timeout.connect(self._try_dragged)
+        self._dragged: tuple[Any, float] | None = None
+        self._stop_observing = engine.observe(self.bridge.receive)
+        self._stop_settings = engine.settings.observe(self._setting)
+        self._follow_settings()
+        self.bridge.start()
+        self._slow.start()
+        self.slow_beat()
+
+    # ------------------------------------------------------------ beginning and end
+
+    def started(self) -> None:
+        """The engine has recovered: read everything, and say what happened meanwhile."""
+        self._engine_started = True
+        self.errands.run(self, self._first_look())
+
+    async def _first_look(self) -> None:
+        saved = await self.engine.layout(LAYOUT)
+        place: dict[str, str] = json.loads(saved) if saved else {}
+        self._known = await self.engine.instruments()
+        self.watch_list.read()
+        self.alerts.read()
+        self.rules.read()
+        listed = self.engine.watch_list()
+        wanted = place.get("instrument", "")
+        if self.engine.info(wanted) is None:
+            wanted = listed[0] if listed else ""
+        if place.get("state"):
+            self.desk.restore(base64.b64decode(place["state"]))
+        if wanted:
+            self.choose(wanted, place.get("timeframe", "1m"))
+        else:
+            self.chart.set_message(_("Press / and type a name to choose an instrument."))
+        away = await self.engine.away()
+        if away is not None:
+            self.show_away(away)
+        self.slow_beat()
+
+    async def close(self) -> None:
+        """Stop showing; keep what the person arranged."""
+        self.bridge.stop()
+        self._slow.stop()
+        self._stop_observing()
+        self._stop_settings()
+        self.tray.remove()
+        if self._home is not None and self.instrument:
+            place = {
+                "instrument": self.instrument,
+                "timeframe": self.timeframe,
+                "state": base64.b64encode(self.desk.state()).decode(),
+            }
+            await self.engine.save_layout(LAYOUT, json.dumps(place).encode())
+        self.shell.messages.finish()
+        await asyncio.sleep(0)  # let what finished messages asked for begin
+
+    # ------------------------------------------------------------ what is in hand
+
+    def zone(self) -> ZoneInfo:
+        """The person's zone."""
+        return ZoneInfo(self.engine.settings.text("time_zone"))
+
+    def choose(self, instrument: str, timeframe_name: str = "") -> None:
+        """Take an instrument (and timeframe) in hand: every panel follows."""
+        changed = instrument != self.instrument
+        self.instrument, self.timeframe = instrument, timeframe_name or self.timeframe
+        self.engine.focus(instrument, self.timeframe)
+        info = self.engine.info(instrument)
+        top = self.shell.top
+        top.timeframes.mark(self.timeframe)
+        if changed:
+            top.instrument.show_instrument(named(instrument, info), instrument.partition(":")[2])
+            self.book.set_instrument(instrument, info)
+            self.tape.set_instrument(instrument, info)
+            self.watch_list.mark(instrument)
+            self._fill_book()
+        self._show_price()
+        self.load_chart()
+
+    def choose_timeframe(self, name: str) -> None:
+        """Show the instrument in hand in another timeframe."""
+        if self.instrument:
+            self.choose(self.instrument, name)
+
+    def _step(self, rows: int) -> None:
+        listed = self.engine.watch_list()
+        if listed:
+            at = listed.index(self.instrument) if self.instrument in listed else -rows
+            self.choose(listed[(at + rows) % len(listed)])
+
+    def load_chart(self) -> None:
+        """Ask for the newest candles of what is in hand."""
+        now = self.engine.clock.now_ns()
+        since = now - FIRST_BARS * timeframe(self.timeframe).approximate_ns
+        self._loading += 1
+        number = self._loading
+        key = (self.instrument, self.timeframe)
+        self.chart.set_series(*key, Bars.empty(), self.engine.info(self.instrument), simulated=self._simulated())
+        self.chart.set_message(_("Loading candles…"))
+        self.errands.run(
+            self.chart,
+            self._history(*key, since, now + timeframe(self.timeframe).approximate_ns),
+            lambda found: self._loaded(number, *key, *found),
+            lambda error: self._not_loaded(number, error),
+        )
+
+    async def _history(self, instrument: str, name: str, since_ns: int, until_ns: int) -> tuple[Bars, list[Span]]:
+        bars = await self.engine.bars(instrument, name, since_ns, until_ns)
+        return bars, await self.engine.coverage(instrument, name, since_ns, until_ns)
+
+    def _loaded(self, number: int, instrument: str, name: str, bars: Bars, spans: list[Span]) -> None:
+        if number != self._loading:
+            return  # something else is in hand by now
+        self._loaded_last = number
+        self._spans = spans
+        info = self.engine.info(instrument)
+        self.chart.set_series(instrument, name, bars, info, simulated=self._simulated())
+        self.chart.set_spans(spans)
+        forming = self.engine.forming(instrument, name)
+        if forming is not None:
+            self.chart.update_forming(forming)
+        self._show_lines()
+        self._show_marks()
+
+    def _not_loaded(self, number: int, error: Exception) -> None:
+        if not isinstance(error, WatchHamsterError):
+            raise error
+        if number == self._loading:
+            self._loaded_last = number
+            hint = f" {say(error.hint)}" if error.hint else ""
+            self.chart.set_message(f"{say(error.text)}{hint}")
+
+    def _older(self, since_ns: int, until_ns: int) -> None:
+        number = self._loading
+
+        def prepend(found: tuple[Bars, list[Span]]) -> None:
+            bars, spans = found
+            if number == self._loading:
+                self._spans = [*spans, *self._spans]
+                self.chart.prepend(bars)
+                self.chart.set_spans(self._spans)
+
+        work = self._history(self.instrument, self.timeframe, since_ns, until_ns)
+        self.errands.run(self.chart, work, prepend, self._older_failed)
+
+    def _older_failed(self, error: Exception) -> None:
+        if not isinstance(error, WatchHamsterError):
+            raise error
+        log.warning("older candles: %s", error)  # the hatch says "not fetched"; the log says why
+
+    def _simulated(self) -> bool:
+        return bool(self.shell.simulated)
+
+    # ------------------------------------------------------------ what the engine tells
+
+    def _take_chart(self, news: News) -> None:
+        key = (self.instrument, self.timeframe)
+        if key in news.flooded:
+            self.load_chart()
+        for candle in news.closed.get(key, ()):
+            self.chart.append_closed(candle)
+        forming: Candle | None = news.candles.get(key)
+        if forming is not None:
+            self.chart.update_forming(forming)
+        self.chart.refresh(self.engine.clock.now_ns())
+
+    def _take_book(self, news: News) -> None:
+        book = news.books.get(self.instrument)
+        if book is not None:
+            self.book.set_book(book)
+        if self.instrument in news.trades or self.instrument in news.tickers:
+            self._show_price()
+
+    def _take_tape(self, news: News) -> None:
+        if self.instrument in news.trades:
+            self.tape.set_trades(self.engine.board.trades(self.instrument))
+
+    def _fill_book(self) -> None:
+        """Everything the board knows of the instrument in hand."""
+        board = self.engine.board
+        self.book.set_book(board.book(self.instrument))
+        self.tape.set_trades(board.trades(self.instrument))
+
+    def _show_price(self) -> None:
+        ticker = self.engine.board.ticker(self.instrument)
+        price = self.engine.board.price(self.instrument)
+        info = self.engine.info(self.instrument)
+        rate = None
+        if price is not None and ticker is not None and ticker.previous_close:
+            rate = price / ticker.previous_close - 1
+        stale = self._stale()
+        self.shell.top.instrument.show_price(
+            format.price(price, info.steps if info is not None else None),
+            format.percent(rate) if rate is not None else "",
+            rate,
+            stale,
+        )
+        self.chart.set_stale(stale)
+
+    def _stale(self) -> str:
+        """How old the price is, once its feed no longer vouches for it."""
+        feed = self.engine.board.feed(self.instrument.partition(":")[0])
+        if feed is None or feed.state in ("live", "recovered", "fallback"):
+            return ""
+        ticker = self.engine.board.ticker(self.instrument)
+        since = feed.at_ns if ticker is None else max(ticker.event_ns, ticker.trade_ns or 0)
+        age = max(0.0, (self.engine.clock.now_ns() - since) / SECOND_NS)
+        return _("{age} old").format(age=format.age(age))
+
+    def _happened(self, happened: list[Occurrence], missed: bool) -> None:
+        self.alerts.take(happened, missed)
+        for event in happened:
+            if isinstance(event, Alert):
+                self._alerted(event)
+            elif isinstance(event, FeedChanged):
+                log.info("%s %s: %s", event.instrument or event.venue, event.state, event.reason)
+        if any(isinstance(event, Alert) for event in happened):
+            self._show_marks()
+            self._show_lines()
+            self.rules.read()
+        if any(isinstance(event, FeedChanged) for event in happened):
+            self.slow_beat()
+
+    def _alerted(self, alert: Alert) -> None:
+        if alert.resolved_ns is not None or alert.acknowledged_ns is not None:
+            return
+        muted = self._muted()
+        if alert.sound and not muted and self.engine.settings.on("sounds"):
+            sound.play(alert.severity, self._player)
+        self.shell.messages.say(
+            lambda: say(alert.text),
+            state=alert.severity,
+            act=lambda: _("Show"),
+            run=lambda: self.show_alert(alert),
+            seconds=15 if alert.severity != "info" else 8,
+        )
+
+    def show_alert(self, alert: Alert) -> None:
+        """Bring the window and this alert to the front."""
+        self.shell.come_forward()
+        self.shell.go("alerts")
+        self.alerts_page.select(alert)
+
+    # ------------------------------------------------------------ once a second
+
+    def slow_beat(self) -> None:
+        """Clock, status line, tray, trees, figures."""
+        now = self.engine.clock.now_ns()
+        zone = self.zone()
+        self.shell.top.clock.show_time(f"{format.clock(now, zone)} {format.zone_name(zone, now)}")
+        tree = self.engine.status()
+        self.tray.show_state(tree, self._muted())
+        self._show_status(tree)
+        for view in (self.tree, self.desk_tree):
+            if seen(view):
+                view.show_tree(tree)
+        if seen(self.system):
+            self.system.refresh()
+        if seen(self.desk_log):
+            self.desk_log.refresh()
+        if seen(self.alert_strip):
+            self.alert_strip.viewport().update()
+        if seen(self.settings):
+            self.settings.usage.show_bytes(self.engine.metrics().history_bytes)
+        if self.instrument:
+            self._show_price()
+
+    def _show_status(self, tree: StatusNode) -> None:
+        line, metrics = self.shell.status, self.engine.metrics()
+        for part in tree.children:
+            if part.name == "feeds":
+                for feed in part.children:
+                    latency = format.latency(metrics.latency_ms) if metrics.latency_ms is not None else ""
+                    line.show_part(feed.name, f"{title(feed)}  {latency}".strip(), feed.state, _tip(feed))
+            elif part.name in ("storage", "channels"):
+                line.show_part(part.name, title(part), part.state, _tip(part))
+        line.show_part("rate", _("{count:,.0f} msg/s").format(count=metrics.messages_per_s), "", _("Messages a second"))
+        line.show_part("memory", f"{metrics.rss_mb:,.0f} MB", "", _("Memory of this program"))
+        line.show_part(
+            "tenant", _("Desk: {name}").format(name="default"), "", _("Whose watch list and rules these are")
+        )
+        muted = ""
+        if self._muted():
+            until = format.clock(self.engine.muted_until_ns, self.zone(), seconds=False)
+            muted = _("muted until {time}").format(time=until)
+        line.show_part("mute", muted, "muted", _("Click to hear alerts again"), at_end=True)
+        simulated = {"demo": _("built-in exchange"), "replay": _("recording"), "": ""}[self.shell.simulated]
+        line.show_part("simulated", simulated, "simulated", _("Nothing here comes from a real market."), at_end=True)
+
+    def _muted(self) -> bool:
+        until = self.engine.muted_until_ns
+        return until is not None and until > self.engine.clock.now_ns()
+
+    # ------------------------------------------------------------ alerts by price
+
+    def _alert_at(self, price: float, repeat: bool) -> None:
+        rule = price_alert(self.engine, self.instrument, price, repeat=repeat)
+        if rule is None:
+            self.shell.messages.say(lambda: _("There is no price yet to tell which way it must go."), state="warning")
+            return
+        self.rules.save(rule, self._alert_made)
+
+    def _alert_made(self, rule: Rule) -> None:
+        self.shell.messages.say(
+            lambda: _("Alert: {name}").format(name=rule.name),
+            act=lambda: _("Undo"),
+            run=lambda: self.rules.remove_now(rule),
+        )
+
+    def _price_rules(self) -> list[tuple[Rule, float]]:
+        found = [(rule, price_of(rule)) for rule in self.rules.rules() if rule.instruments == (self.instrument,)]
+        return [(rule, price) for rule, price in found if price is not None]
+
+    def _show_lines(self) -> None:
+        once, repeating = pgettext("alert", "Alert once"), pgettext("alert", "Alert each time")
+        self.chart.set_lines(
+            [
+                PriceLine(
+                    rule.id, price, repeating if rule.repeat else once, "inactive" if rule.enabled else "disabled"
+                )
+                for rule, price in self._price_rules()
+            ]
+        )
+
+    def _show_marks(self) -> None:
+        marks = [
+            Mark(alert.id, alert.fired_ns, alert.price, alert.severity, say(alert.text))
+            for alert in self.alerts.alerts()
+            if alert.instrument == self.instrument and alert.kind == "rule"
+        ]
+        self.chart.set_marks(marks)
+
+    def _mark_clicked(self, alert_id: object) -> None:
+        for alert in self.alerts.alerts():
+            if alert.id == alert_id:
+                self.show_alert(alert)
+
+    def _rule_of(self, rule_id: object) -> Rule | None:
+        return next((rule for rule, _price in self._price_rules() if rule.id == rule_id), None)
+
+    def _dragging(self, rule_id: object, price: float) -> None:
+        self._dragged = (rule_id, price)
+        self._drag_wait.start()
+
+    def _try_dragged(self) -> None:
+        if self._dragged is None:
+            return
+        rule_id, price = self._dragged
+        rule = self._rule_of(rule_id)
+        moved = price_alert(self.engine, self.instrument, price, repeat=True, former=rule) if rule else None
+        if moved is None:
+            return
+        now = self.engine.clock.now_ns()
+
+        def tried(result: Replay) -> None:
+            if self._dragged == (rule_id, price):
+                self.chart.note_line(rule_id, trial_sentence(result))
+
+        self.errands.run(self.chart, self.engine.try_rule(moved, now - 30 * 86400 * SECOND_NS, now), tried, _ignored)
+
+    def _moved(self, rule_id: object, price: float) -> None:
+        self._dragged = None
+        self.chart.note_line(rule_id, "")
+        rule = self._rule_of(rule_id)
+        moved = price_alert(self.engine, self.instrument, price, repeat=rule.repeat, former=rule) if rule else None
+        if moved is not None:
+            self.rules.save(moved)
+
+    def _line_removed(self, rule_id: object) -> None:
+        rule = self._rule_of(rule_id)
+        if rule is not None:
+            self.rules.remove(rule)
+
+    # ------------------------------------------------------------ wiring
+
+    def _wire(self) -> None:
+        bridge, chart, shell = self.bridge, self.chart, self.shell
+        bridge.show_to(chart, self._take_chart, "chart", self._chart_seen_again)
+        bridge.show_to(self.watch_list, self.watch_list.take, "tables", self.watch_list.refresh)
+        bridge.show_to(self.book, self._take_book, "tables", self._fill_book)
+        bridge.show_to(self.tape, self._take_tape, "tables", self._fill_book)
+        bridge.listen(self._happened)
+        chart.alert_requested.connect(self._alert_at)
+        chart.line_dragging.connect(self._dragging)
+        chart.line_moved.connect(self._moved)
+        chart.line_removed.connect(self._line_removed)
+        chart.mark_clicked.connect(self._mark_clicked)
+        chart.history_needed.connect(self._older)
+        self.watch_list.chosen.connect(self.choose)
+        self.watch_list.add_wanted.connect(shell.start_search)
+        self.book.price_chosen.connect(lambda price: self._alert_at(price, False))
+        self.alerts.counted.connect(lambda count: shell.rail.count("alerts", count))
+        self.alerts.counted.connect(self.journal.count_unseen)
+        self.alert_strip.opened.connect(self.show_alert)
+        self.alerts_page.detail.instrument_wanted.connect(self._show_instrument)
+        self.alerts_page.detail.rule_wanted.connect(self.rules.edit_id)
+        self.rules.instrument = lambda: self.instrument
+        self.rules.changed.connect(self._show_lines)
+        for view in (self.tree, self.desk_tree):
+            view.node_chosen.connect(self._node_chosen)
+        shell.top.timeframe_chosen.connect(self.choose_timeframe)
+        shell.status.clicked.connect(self._status_clicked)
+        shell.page_changed.connect(lambda _name: self.slow_beat())
+        shell.hidden_to_tray.connect(self._hidden)
+        self.settings.restored.connect(self.started)
+        tray = self.tray
+        tray.open_wanted.connect(shell.come_forward)
+        tray.what_is_wrong_wanted.connect(self.show_what_is_wrong)
+        tray.status_wanted.connect(self.show_status)
+        tray.mute_wanted.connect(self.mute)
+        tray.quit_wanted.connect(shell.quit_wanted)
+        self.app.styleHints().colorSchemeChanged.connect(self._scheme_changed)
+
+    def _actions(self) -> None:
+        add = self.shell.add_action
+        for i, name in enumerate(TIMEFRAMES, 1):
+            add(
+                f"timeframe-{name}",
+                lambda name=name: _("Timeframe {name}").format(name=name),  # type: ignore[misc]
+                lambda name=name: self.choose_timeframe(name),  # type: ignore[misc]
+                f"Ctrl+{i}",
+            )
+        add("next-instrument", lambda: _("Next instrument of the watch list"), lambda: self._step(1), "Ctrl+Down")
+        add(
+            "previous-instrument", lambda: _("Previous instrument of the watch list"), lambda: self._step(-1), "Ctrl+Up"
+        )
+        add("watch-this", lambda: _("Put on the watch list, or take off it"), self._toggle_watched, "Ctrl+D")
+        add("new-rule", lambda: _("Add a rule"), lambda: self.rules.edit(None), "Ctrl+N")
+        add("alert-here", lambda: _("Alert at the crosshair's price"), self._alert_at_crosshair)
+        add("acknowledge-all", lambda: _("Acknowledge every alert"), self._acknowledge_all)
+        add("mute-5m", lambda: _("Mute for 5 minutes"), lambda: self.mute(300), "Ctrl+Shift+M")
+        add("mute-1h", lambda: _("Mute for an hour"), lambda: self.mute(3600))
+        add("mute-today", lambda: _("Mute for today"), lambda: self.mute("today"))
+        add("unmute", lambda: _("Hear alerts again"), lambda: self.mute(None))
+        add("what-is-wrong", lambda: _("What is wrong now"), self.show_what_is_wrong)
+        add("reset-desk", lambda: _("Put the desk's panels back in place"), self.desk.reset)
+        for dock in self.desk.docks():
+            add(
+                f"dock-{dock.name}",
+                lambda dock=dock: _("Show or hide: {name}").format(name=dock.windowTitle()),  # type: ignore[misc]
+                lambda dock=dock: dock.setVisible(not dock.isVisible()),  # type: ignore[misc]
+            )
+        add("theme", lambda: _("Switch between dark and light"), self._switch_theme)
+        add("language", lambda: _("Switch between Korean and English"), self._switch_language)
+
+    def _chart_seen_again(self) -> None:
+        if self.instrument and self._engine_started:
+            self.load_chart()
+
+    def _find(self, query: str) -> list[Choice]:
+        listed = self.engine.watch_list()
+        return [
+            Choice(
+                named(info.instrument, info),
+                info.symbol,
+                format.price(self.engine.board.price(info.instrument), info.steps)
+                if self.engine.board.price(info.instrument) is not None
+                else "",
+                lambda name=info.instrument: self._show_instrument(name),  # type: ignore[misc]
+            )
+            for info in instruments_matching(query, self._known, listed)
+        ]
+
+    def _show_instrument(self, instrument: str) -> None:
+        self.shell.go("desk")
+        self.choose(instrument)
+        self.chart.setFocus()
+
+    def _toggle_watched(self) -> None:
+        if self.instrument:
+            self.watch_list.toggle(self.instrument)
+
+    def _alert_at_crosshair(self) -> None:
+        price = self.chart.cross_price
+        if price is not None:
+            self._alert_at(price, False)
+
+    def _acknowledge_all(self) -> None:
+        for alert in self.alerts.alerts():
+            if alert.acknowledged_ns is None and alert.id is not None:
+                self.errands.run(self, self.engine.acknowledge(alert.id))
+
+    def mute(self, how: int | Literal["today"] | None) -> None:
+        """Mute for so many seconds, for today, or no more."""
+        now = self.engine.clock.now_ns()
+        if how is None:
+            until = None
+        elif how == "today":
+            midnight = format.local(now, self.zone()).replace(hour=0, minute=0, second=0, microsecond=0)
+            until = int((midnight + dt.timedelta(days=1)).timestamp()) * SECOND_NS
+        else:
+            until = now + how * SECOND_NS
+        self.errands.run(self, self.engine.mute(until), lambda _none: self._mute_told(until))
+
+    def _mute_told(self, until: int | None) -> None:
+        self.slow_beat()
+        if until is None:
+            self.shell.messages.say(lambda: _("Alerts are heard again."))
+        else:
+            at = format.clock(until, self.zone(), seconds=False)
+            self.shell.messages.say(
+                lambda: _("Muted until {time}. Alerts still come into the inbox.").format(time=at),
+                state="muted",
+                act=lambda: _("Undo"),
+                run=lambda: self.mute(None),
+            )
+
+    def show_status(self) -> None:
+        """Bring the window forward with the whole tree."""
+        self.shell.come_forward()
+        self.shell.go("watch")
+
+    def show_what_is_wrong(self) -> None:
+        """Bring the window forward at the worst line of the tree."""
+        self.shell.come_forward()
+        self.shell.go("watch")
+        self.tree.show_tree(self.engine.status())
+        self.tree.select_worst()
+
+    def _node_chosen(self, path: Sequence[str]) -> None:
+        instrument = ":".join(path[-2:])  # a feed's children are its symbols
+        if self.engine.info(instrument) is not None:
+            self._show_instrument(instrument)
+        elif "rules" in path and path[-1] != "rules":
+            self.shell.go("alerts")
+
+    def _status_clicked(self, part: str) -> None:
+        if part == "mute":
+            self.mute(None)
+        elif part in ("rate", "memory"):
+            self.shell.go("system")
+        else:
+            self.shell.go("watch")
+
+    def _hidden(self) -> None:
+        if not self._told_of_tray:
+            self._told_of_tray = True
+            self.tray.say(
+                _("WatchHamster keeps watching"), _("It is in the tray now. Quit it from there, or with Ctrl+Q.")
+            )
+
+    # ------------------------------------------------------------ away
+
+    def show_away(self, away: Any) -> None:
+        """Say what happened while nobody watched, until it is dismissed."""
+        self.shell.away.say(
+            lambda: away_sentence(away),
+            state="info",
+            act=lambda: _("Show alerts"),
+            run=lambda: self.shell.go("alerts"),
+            seconds=None,
+        )
+
+    # ------------------------------------------------------------ settings
+
+    def _setting(self, name: str, value: Value) -> None:
+        if name in ("theme", "colours", "text_size", "flash", "language"):
+            self._follow_settings()
+        elif name == "start_at_login":
+            self._start_at_login(bool(value))
+        elif name == "time_zone":
+            self.chart.set_zone(self.zone())
+            self.slow_beat()
+        elif name == "frame_rate":
+            self.bridge.set_beat(max(4, 500 // self.engine.settings.number("frame_rate")))
+
+    def _follow_settings(self) -> None:
+        if self._home is None:
+            return  # a picture shows what it was asked to show
+        before = self._look.language
+        self._look.follow(self.engine.settings)
+        self._look.apply(self.app)
+        if self._look.language != before or not self._engine_started:
+            switch_language(self.app, self._look.language)
+            self._retell()
+        self._look.write(self._home)
+
+    def _retell(self) -> None:
+        """Say again what no widget says by itself after a switch of language."""
+        self.tray.words()
+        if self.instrument:
+            info = self.engine.info(self.instrument)
+            symbol = self.instrument.partition(":")[2]
+            self.shell.top.instrument.show_instrument(named(self.instrument, info), symbol)
+            self._show_lines()
+            self._show_marks()
+            self._show_price()
+        self.watch_list.refresh()
+        self.slow_beat()
+
+    def _scheme_changed(self, _scheme: Qt.ColorScheme) -> None:
+        if self._look.theme == "system":
+            self._look.apply(self.app)
+
+    def _switch_theme(self) -> None:
+        other = "light" if theme.current().name == "dark" else "dark"
+        self.errands.run(self, self.engine.settings.set("theme", other))
+
+    def _switch_language(self) -> None:
+        other = "en" if self.engine.settings.language() == "ko" else "ko"
+        self.errands.run(self, self.engine.settings.set("language", other))
+
+    def _start_at_login(self, on: bool) -> None:
+        entry = autostart.Autostart(autostart.command(self._home))
+        if on:
+            entry.enable()
+        else:
+            entry.disable()
+
+    # ------------------------------------------------------------ pictures
+
+    async def pose(self, page: str, size: tuple[int, int]) -> QWidget:
+        """Arrange a page for its picture, wait until it is drawn, and return what to photograph."""
+        for _turn in range(400):
+            await asyncio.sleep(0.02)
+            if self._loaded_last == self._loading > 0 and not self.errands.busy():
+                break
+        shown: QWidget = self.shell
+        alone = {"chart": self.chart, "watch-list": self.watch_list, "order-book": self.book}
+        if page in alone:
+            shown = alone[page]
+            shown.setParent(None)
+            shown.resize(*size)
+            shown.show()
+        elif page == "status":
+            self.shell.go("watch")
+        elif page in ("alerts", "system", "settings"):
+            self.shell.go(page)
+        elif page == "rule-form":
+            form: RuleForm = self.rules.edit(None)
+            form.name.setText(_("Golden cross"))
+            form.formula.set_text("cross_above(sma(close, 10), sma(close, 30))")
+            form.resize(*size)
+            shown = form
+        elif page == "away":
+            self.show_away(Away(seconds=11520, fired=2, late=1, unknown_s=840))
+        focused = self.app.focusWidget()
+        if focused is not None:
+            focused.clearFocus()  # a blinking cursor would make two pictures differ
+        for _turn in range(60):
+            await asyncio.sleep(0.02)
+            if not self.errands.busy():
+                break
+        self.slow_beat()
+        for _turn in range(4):
+            self.bridge.beat()
+            self.app.processEvents()
+        return shown
+
+
+def away_sentence(away: Any) -> str:
+    """`Away 3 h 12 m: 2 alerts fired, 1 was noticed late, 14 m could not be known.`"""
+    parts = []
+    if away.fired:
+        parts.append(ngettext("{count} alert fired", "{count} alerts fired", away.fired).format(count=away.fired))
+    if away.late:
+        parts.append(
+            ngettext("{count} was noticed late", "{count} were noticed late", away.late).format(count=away.late)
+        )
+    if away.unknown_s > 0:
+        parts.append(_("{age} could not be known").format(age=format.age(away.unknown_s)))
+    told = ", ".join(parts) or _("nothing fired")
+    return _("Away for {age}: {told}.").format(age=format.age(away.seconds), told=told)
+
+
+def _tip(node: StatusNode) -> str:
+    return "\n".join(first_lines(node, 6)).replace("WatchHamster", title(node), 1)
+
+
+def _framed(widget: QWidget) -> QWidget:
+    """In a frame that keeps a minimum size from spreading to the docks."""
+    frame = QWidget()
+    layout = QVBoxLayout(frame)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.addWidget(widget)
+    return frame
+
+
+def _ignored(error: Exception) -> None:
+    if not isinstance(error, WatchHamsterError):
+        raise error  # a rule that cannot be tried is no news while a line is dragged
