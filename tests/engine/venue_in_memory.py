@@ -49,7 +49,7 @@ class MemoryVenue:
     name = "memory"
     url = "memory://"
     quotas: Mapping[str, Quota] = {group: Quota(10) for group in ("ticker", "trade", "orderbook", "candle")}
-    timeframes = ("1m", "5m", "1h", "1d")
+    timeframes: tuple[str, ...] = ("1m", "5m", "1h", "1d")
 
     def __init__(self, policy: FeedPolicy | None = None) -> None:
         self.policy = policy or FeedPolicy()
@@ -321,6 +321,8 @@ class Exchange:
                 return 404, b""
             make: Callable[[str], Ticker | Book] = self.ticker if request.group == "ticker" else self.book
             return 200, _encode([make(symbol) for symbol in symbols])
+        if request.params["symbol"] not in self.trades:
+            return 404, b""
         trades = self.trades[request.params["symbol"]]
         end = int(request.params["cursor"] or len(trades))
         start = max(0, end - PAGE)

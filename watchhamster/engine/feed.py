@@ -458,6 +458,7 @@ class Feed:
         session.pace = _Pace(self._policy.messages, self._clock)
         try:
             while self._wants:
+                await self._clock.sleep(session.pace.wait_s())  # first, so that the latest wants are sent
                 self._changed.clear()
                 deadline = self._clock.monotonic() + self._policy.snapshot_timeout_s
                 keys = {(want.kind, instrument_of(self.venue.name, want.symbol)) for want in self._wants}
@@ -552,7 +553,7 @@ class Feed:
     async def _round(self) -> None:
         """Ask REST once for everything it has to carry, or, on a healthy stream, whether there is anything new."""
         carrying = not self.streaming
-        wants = [want for want in self._wants if self._is_answerable(want)]
+        wants = [want for want in self._wants if self._is_answered(want.symbol)]
         if not carrying and self._clock.monotonic() < self._quiet_since() + self._policy.probe_after_s:
             wants = [want for want in wants if instrument_of(self.venue.name, want.symbol) in self._unserved]
         symbols = list(dict.fromkeys(want.symbol for want in wants))
@@ -579,13 +580,15 @@ class Feed:
             self._retry.set()  # the way is open again: no need to wait for the next dial
         self._rest_backoff.reset()
         self._rest_ok_at = now
-        self._round_at = now + (self._policy.poll_s if not self.streaming else self._policy.probe_after_s)
+        polls = self._unserved or not self.streaming
+        self._round_at = now + (self._policy.poll_s if polls else self._policy.probe_after_s)
 
     def _quiet_since(self) -> float:
         return self._session.quiet_since if self._session is not None else -math.inf
 
-    def _is_answerable(self, want: Subscription) -> bool:
-        return self._refused.get(want.symbol, -math.inf) <= self._clock.monotonic()
+    def _is_answered(self, symbol: str) -> bool:
+        """Whether REST knows the symbol, as far as we know."""
+        return self._refused.get(symbol, 0.0) <= self._clock.monotonic()
 
     async def _tickers(self, symbols: Sequence[str], priority: Priority) -> list[Ticker]:
         """The summaries of all the symbols that the venue knows. One it does not know would spoil a whole call."""
@@ -605,7 +608,10 @@ class Feed:
         return found
 
     def _market_refused(self, symbol: str, refusal: Rejected) -> None:
-        self._refused[symbol] = self._clock.monotonic() + _REFUSED_S
+        now = self._clock.monotonic()
+        known, self._refused[symbol] = self._refused.get(symbol, 0.0) > now, now + _REFUSED_S
+        if known:
+            return
         self._tell(instrument_of(self.venue.name, symbol), "stale", "market_refused", {"why": str(refusal.text)})
 
     def _from_rest(self, event: Ticker | Book) -> None:
@@ -631,6 +637,8 @@ class Feed:
     def _want_settled(self, symbols: Iterable[str], priority: Priority) -> None:
         for symbol in symbols:
             instrument = instrument_of(self.venue.name, symbol)
+            if not self._is_answered(symbol):
+                continue
             if priority != "bulk" or instrument not in self._unsettled:
                 self._unsettled[instrument] = priority
         self._settle_wake.set()
@@ -734,7 +742,9 @@ class Feed:
                 quiet = [tape.symbol for tape in self._tapes.values() if not tape.is_ahead()]
                 self._want_settled(busy, "bulk")
                 try:
-                    for ticker in await self._tickers([s for s in quiet if s not in self._refused], "normal"):
+                    for ticker in await self._tickers(
+                        [symbol for symbol in quiet if self._is_answered(symbol)], "normal"
+                    ):
                         self._from_rest(ticker)
                 except (Unavailable, BadFrame) as failure:
                     log.debug("%s: audit put off: %s", self.venue.name, failure)
@@ -744,7 +754,7 @@ class Feed:
         if gap is None:
             return
         gap.filling = True
-        gap.pending = {i for i, tape in self._tapes.items() if self._refused.get(tape.symbol) is None}
+        gap.pending = {i for i, tape in self._tapes.items() if self._is_answered(tape.symbol)}
         gap.ended_ns = self._clock.now_ns()
         if not gap.pending:  # tickers and books have no history to fill
             self._gap = None
@@ -815,9 +825,10 @@ class Feed:
         return word, {"seconds": round(now - session.quiet_since, 1)}
 
     def _become(self, state: FeedState, reason: str, values: Values, gap_filled: bool | None = None) -> None:
-        if state == self.state and state != "recovered":
-            return
+        told = state == self.state and state != "recovered"
         self.state, self.reason, self.values = state, reason, values
+        if told:  # why it is still so may change, and is not news
+            return
         self.since_ns = self._clock.now_ns()
         self._tell(None, state, reason, values, gap_filled)
 
