@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 PRICE_DECIMALS = 8  # of the integer prices used inside the simulator, for instruments with fractions
 
 # Price from which a step holds, and the step. KRW since 2025-07-31; BTC has one step.
-_GRID = {
+_GRID: dict[str, list[tuple[float, float]]] = {
     "KRW": [
         *((10.0**-k, 10.0 ** -(k + 2)) for k in range(5, -2, -1)),
         (100, 1),
@@ -41,10 +41,10 @@ class Grid:
 
     def __init__(self, quote: str, decimals: int) -> None:
         scale = 10**decimals
-        rows = [(round(start * scale), round(step * scale)) for start, step in _GRID[quote]]
+        rows: list[tuple[int, int]] = [(round(start * scale), round(step * scale)) for start, step in _GRID[quote]]
         rows = [row for row in rows if row[1] >= 1]  # finer steps cannot occur at these prices
-        self.starts = [0, *(start for start, _step in rows)]
-        self.steps = [1, *(step for _start, step in rows)]
+        self.starts: list[int] = [0, *(start for start, _step in rows)]
+        self.steps: list[int] = [1, *(step for _start, step in rows)]
         self._starts = np.array(self.starts, np.int64)
         self._steps = np.array(self.steps, np.int64)
 
@@ -54,13 +54,15 @@ class Grid:
 
     def steps_at(self, prices: Ints) -> Ints:
         """The step that holds at each price."""
-        return self._steps[np.searchsorted(self._starts, prices, side="right") - 1]
+        steps: Ints = self._steps[np.searchsorted(self._starts, prices, side="right") - 1]
+        return steps
 
     def snap(self, prices: Floats) -> Ints:
         """The nearest price on the grid to each, at least one step."""
         whole = np.maximum(prices, 1.0).astype(np.int64)
         steps = self.steps_at(whole)
-        return np.maximum((whole + steps // 2) // steps * steps, steps)
+        snapped: Ints = np.maximum((whole + steps // 2) // steps * steps, steps)
+        return snapped
 
     def up(self, price: int) -> int:
         """The next price on the grid."""
@@ -116,11 +118,11 @@ CAUTIONS: tuple[Flag, ...] = (
 
 # symbol, Korean, English, price, turnover, trades a day, beta, own volatility, since, level gap in bps, levels
 _ROWS = [
-    ("KRW-BTC", "비트코인", "Bitcoin", 119e6, 3e11, 60_000, 1.0, 0.006, "2017-09-25", 0.3, 30),
-    ("KRW-ETH", "이더리움", "Ethereum", 4.6e6, 2e11, 45_000, 1.15, 0.013, "2017-09-25", 2.2, 30),
-    ("KRW-XRP", "엑스알피(리플)", "XRP", 3_300, 3.5e11, 50_000, 1.1, 0.022, "2017-09-25", 3.0, 30),
-    ("KRW-SOL", "솔라나", "Solana", 232_000, 1e11, 25_000, 1.3, 0.022, "2021-10-15", 2.2, 30),
-    ("KRW-DOGE", "도지코인", "Dogecoin", 291, 6e10, 18_000, 1.35, 0.025, "2021-02-24", 0.3, 30),
+    ("KRW-BTC", "비트코인", "Bitcoin", 119e6, 3e11, 110_000, 1.0, 0.006, "2017-09-25", 0.3, 30),
+    ("KRW-ETH", "이더리움", "Ethereum", 4.6e6, 2e11, 80_000, 1.15, 0.013, "2017-09-25", 2.2, 30),
+    ("KRW-XRP", "엑스알피(리플)", "XRP", 3_300, 3.5e11, 95_000, 1.1, 0.022, "2017-09-25", 3.0, 30),
+    ("KRW-SOL", "솔라나", "Solana", 232_000, 1e11, 40_000, 1.3, 0.022, "2021-10-15", 2.2, 30),
+    ("KRW-DOGE", "도지코인", "Dogecoin", 291, 6e10, 30_000, 1.35, 0.025, "2021-02-24", 0.3, 30),
     ("KRW-USDT", "테더", "Tether", 1_452, 1.2e11, 20_000, -0.03, 0.003, "2023-12-06", 0.3, 30),
     ("KRW-ADA", "에이다", "Cardano", 910, 2.5e10, 9_000, 1.25, 0.02, "2017-09-28", 0.3, 30),
     ("KRW-TRX", "트론", "TRON", 452, 1.2e10, 5_000, 0.6, 0.015, "2018-04-05", 0.3, 30),
@@ -150,8 +152,8 @@ _ROWS = [
     ("KRW-POKT", "포켓네트워크", "Pocket Network", 42.3, 2e8, 260, 0.9, 0.036, "2024-08-12", 30.0, 22),
     ("BTC-ETH", "이더리움", "Ethereum", 0.0387, 2.2, 420, 0.15, 0.011, "2017-09-25", 4.0, 30),
     ("BTC-XRP", "엑스알피(리플)", "XRP", 0.00002773, 0.35, 240, 0.1, 0.02, "2017-09-25", 12.0, 14),
-    ("USDT-BTC", "비트코인", "Bitcoin", 81_950, 7e5, 520, 1.0, 0.006, "2018-05-30", 2.0, 30),
-    ("USDT-ETH", "이더리움", "Ethereum", 3_168, 2.5e5, 340, 1.15, 0.013, "2018-05-30", 4.0, 18),
+    ("USDT-BTC", "비트코인", "Bitcoin", 81_950, 5e6, 620, 1.0, 0.006, "2018-05-30", 2.0, 30),
+    ("USDT-ETH", "이더리움", "Ethereum", 3_168, 2e6, 440, 1.15, 0.013, "2018-05-30", 4.0, 18),
 ]
 _FLAGS: dict[str, tuple[bool, tuple[Flag, ...]]] = {
     "KRW-PEPE": (False, ("PRICE_FLUCTUATIONS", "TRADING_VOLUME_SOARING")),

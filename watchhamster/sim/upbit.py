@@ -18,8 +18,9 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from watchhamster.core.timeframes import Timeframe, timeframe
-from watchhamster.sim.listings import CAUTIONS, Listing
-from watchhamster.sim.world import DAY_MS, MS, Bar, Depth, Print, Summary, World
+from watchhamster.sim.depth import Depth
+from watchhamster.sim.listings import BY_SYMBOL, CAUTIONS, Listing
+from watchhamster.sim.world import DAY_MS, MS, Bar, Print, Summary, World
 
 MISSING = "Missing request parameter error. Check the required parameters!"
 MISMATCH = "Type mismatch error. Check the parameters type!"
@@ -130,15 +131,9 @@ def _move(price: int, before: int) -> tuple[str, int, float]:
 # ---------------------------------------------------------------- REST
 
 
-class Answer(NamedTuple):
-    """An HTTP answer. `group` is the rate-limit group, None where no route matched."""
+class Refused(Exception):
+    """A call the venue answers with an error object."""
 
-    status: int
-    body: str
-    group: str | None
-
-
-class _Refused(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
@@ -148,9 +143,6 @@ class _Refused(Exception):
 def error_body(name: int | str, message: str) -> str:
     """`{"error": {...}}` as the venue writes it: quotation errors carry the status as an integer name."""
     return json.dumps({"error": {"name": name, "message": message}}, ensure_ascii=False, separators=(",", ":"))
-
-
-NO_ROUTE = Answer(404, error_body("not_found", "no Route matched with those values"), None)
 
 
 def group_of(path: str) -> str | None:
@@ -177,25 +169,13 @@ class Upbit:
 
     def listed(self, symbol: str, now_ns: int) -> bool:
         """Whether this symbol trades now. Case matters."""
-        try:
-            listing = self.world.listing(symbol)
-        except Exception:
-            return False
-        return symbol not in self.delisted and listing.since_day * DAY_MS * MS < now_ns
+        listing = BY_SYMBOL.get(symbol)
+        return listing is not None and symbol not in self.delisted and listing.since_day * DAY_MS * MS < now_ns
 
     # ---------------------------------------------------------------- REST
 
-    def answer(self, path: str, query: Mapping[str, str], now_ns: int) -> Answer:
-        """The answer to a GET below `/v1`."""
-        group = group_of(path)
-        if group is None:
-            return NO_ROUTE
-        try:
-            return Answer(200, "[" + ",".join(self._rows(path, query, now_ns)) + "]", group)
-        except _Refused as refused:
-            return Answer(refused.status, error_body(refused.status, refused.message), group)
-
-    def _rows(self, path: str, query: Mapping[str, str], now_ns: int) -> Iterable[str]:
+    def rows(self, path: str, query: Mapping[str, str], now_ns: int) -> Iterable[str]:
+        """The JSON objects that answer a GET below `/v1` (a path that `group_of` knows). Raises `Refused`."""
         match path.split("/")[1:]:
             case ["market", "all"]:
                 return self._markets(query, now_ns)
@@ -217,17 +197,17 @@ class Upbit:
     def _symbol(self, text: str, now_ns: int) -> str:
         symbol = text.strip().upper()
         if not self.listed(symbol, now_ns):
-            raise _Refused(404, NOT_FOUND)
+            raise Refused(404, NOT_FOUND)
         return symbol
 
     def _markets_of(self, query: Mapping[str, str], now_ns: int) -> list[str]:
         if "markets" not in query:
-            raise _Refused(400, MISSING)
+            raise Refused(400, MISSING)
         return [self._symbol(text, now_ns) for text in query["markets"].split(",")]
 
     def _market_of(self, query: Mapping[str, str], now_ns: int) -> str:
         if "market" not in query:
-            raise _Refused(400, MISSING)
+            raise Refused(400, MISSING)
         return self._symbol(query["market"], now_ns)
 
     @staticmethod
@@ -235,15 +215,15 @@ class Upbit:
         try:
             count = int(query.get("count") or default)
         except ValueError:
-            raise _Refused(400, MISMATCH) from None
+            raise Refused(400, MISMATCH) from None
         if not 1 <= count <= most:
-            raise _Refused(400, INVALID)
+            raise Refused(400, INVALID)
         return count
 
     def _markets(self, query: Mapping[str, str], now_ns: int) -> Iterable[str]:
         details = query.get("is_details", query.get("isDetails", "false")).lower()
         if details not in ("true", "false"):
-            raise _Refused(400, MISMATCH)
+            raise Refused(400, MISMATCH)
         for listing in self.world.listings:
             if self.listed(listing.symbol, now_ns):
                 row: dict[str, object] = {
@@ -260,30 +240,30 @@ class Upbit:
         names = {"seconds": "1s", "days": "1d", "weeks": "1w", "months": "1M", "years": "1y"}
         if rest:
             if not rest[0].isdecimal():
-                raise _Refused(400, MISMATCH)
+                raise Refused(400, MISMATCH)
             if int(rest[0]) not in UNITS:
-                raise _Refused(400, INVALID)
+                raise Refused(400, INVALID)
         frame = timeframe(names.get(unit) or f"{int(rest[0])}m")
         symbol = self._market_of(query, now_ns)
         until_ns = _moment(query["to"]) if query.get("to") else now_ns + 1
         count = self._count(query, 1, 200)
         converting = query.get("converting_price_unit")
         if converting not in (None, "", "KRW") and unit == "days":
-            raise _Refused(400, INVALID)
-        bars = self.world.candles(symbol, frame, until_ns, count + (unit == "days"), now_ns)
-        for i, bar in enumerate(bars[:count]):
-            if unit == "seconds" and bar.open_ns < now_ns - _SECONDS_KEPT_NS:
-                return
+            raise Refused(400, INVALID)
+        bars = self.world.candles(symbol, frame, until_ns, now_ns)
+        bar = next(bars, None)
+        while bar is not None and count and (unit != "seconds" or bar.open_ns >= now_ns - _SECONDS_KEPT_NS):
+            before = next(bars, None) if count > 1 or unit == "days" else None
             extra = ""
             match unit:
                 case "minutes":
                     extra = f',"unit":{int(rest[0])}'
                 case "days":
-                    before = bars[i + 1].close if i + 1 < len(bars) else bar.open
-                    extra = self._day_extra(symbol, bar, before, bool(converting), now_ns)
+                    extra = self._day_extra(symbol, bar, before.close if before else bar.open, bool(converting), now_ns)
                 case "weeks" | "months" | "years":
                     extra = f',"first_day_of_period":"{_iso(bar.open_ns)[:10]}"'
             yield self._candle_row(symbol, bar, extra, unit)
+            bar, count = before, count - 1
 
     def _candle_row(self, symbol: str, bar: Bar, extra: str, unit: str) -> str:
         listing = self.world.listing(symbol)
@@ -323,21 +303,21 @@ class Upbit:
         day = now_ns // MS // DAY_MS
         if query.get("days_ago"):
             if not query["days_ago"].lstrip("-").isdecimal():
-                raise _Refused(400, MISMATCH)
+                raise Refused(400, MISMATCH)
             if not 1 <= int(query["days_ago"]) <= 7:
-                raise _Refused(400, INVALID)
+                raise Refused(400, INVALID)
             day -= int(query["days_ago"])
         until_ns = min(now_ns + 1, (day + 1) * DAY_MS * MS)
         if query.get("to"):
             time = re.fullmatch(r"([01]\d|2[0-3]):?([0-5]\d):?([0-5]\d)", query["to"])
             if time is None:
-                raise _Refused(400, INVALID)
+                raise Refused(400, INVALID)
             second = int(time[1]) * 3600 + int(time[2]) * 60 + int(time[3])
             until_ns = min(until_ns, (day * 86400 + second) * 10**9)
         cursor = 0
         if query.get("cursor"):
             if not query["cursor"].isdecimal():
-                raise _Refused(400, MISMATCH)
+                raise Refused(400, MISMATCH)
             cursor = int(query["cursor"])
         table = self.world.days(symbol, day)
         row = day - table.first
@@ -376,10 +356,10 @@ class Upbit:
 
     def _all_tickers(self, query: Mapping[str, str], now_ns: int) -> Iterable[str]:
         if "quote_currencies" not in query:
-            raise _Refused(400, MISSING)
+            raise Refused(400, MISSING)
         quotes = {quote.strip().upper() for quote in query["quote_currencies"].split(",")}
         if not quotes <= {"KRW", "BTC", "USDT"}:
-            raise _Refused(400, INVALID)
+            raise Refused(400, INVALID)
         symbols = [listing.symbol for listing in self.world.listings if listing.quote in quotes]
         return (self.ticker_row(symbol, now_ns) for symbol in symbols if self.listed(symbol, now_ns))
 
@@ -388,7 +368,7 @@ class Upbit:
         listing = self.world.listing(symbol)
         s = self.world.summary(symbol, now_ns)
         if s is None:
-            raise _Refused(404, NOT_FOUND)
+            raise Refused(404, NOT_FOUND)
         word, change, rate = _move(s.last.price, s.previous_close)
         traded = _utc(s.last.ms // 1000)
         kst = traded.astimezone(_KST)
@@ -422,13 +402,13 @@ class Upbit:
         symbols = self._markets_of(query, now_ns)
         count = query.get("count") or "30"
         if not count.lstrip("-").isdecimal():
-            raise _Refused(400, MISMATCH)
+            raise Refused(400, MISMATCH)
         wanted = int(count) if 1 <= int(count) <= 30 else 30
         level = query.get("level") or "0"
         try:
             float(level)
         except ValueError:
-            raise _Refused(400, MISMATCH) from None
+            raise Refused(400, MISMATCH) from None
         for symbol in symbols:
             listing = self.world.listing(symbol)
             group = group_size(listing, self._reference(symbol, now_ns), level)
@@ -609,11 +589,11 @@ def _prices(s: Summary) -> tuple[tuple[str, int], ...]:
 def _moment(text: str) -> int:
     """`to` as nanoseconds UTC: ISO 8601 with or without an offset (then it is UTC)."""
     if re.fullmatch(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?", text) is None:
-        raise _Refused(400, INVALID)
+        raise Refused(400, INVALID)
     try:
         moment = dt.datetime.fromisoformat(text)
     except ValueError:
-        raise _Refused(400, INVALID) from None
+        raise Refused(400, INVALID) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=dt.UTC)
     return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
@@ -683,10 +663,6 @@ class StreamError(Exception):
         super().__init__(message)
         self.name = name
         self.message = message
-
-    def frame(self) -> bytes:
-        """The error object."""
-        return error_body(self.name, self.message).encode()
 
 
 class StreamRequest(NamedTuple):

@@ -23,19 +23,21 @@ go by hashes of price and time, so the book too is a function of the moment alon
 from __future__ import annotations
 
 import datetime as dt
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from functools import cached_property
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import Timeframe
+from watchhamster.sim.depth import Depth, book_at
 from watchhamster.sim.listings import BY_SYMBOL, LISTINGS, Floats, Ints, Listing
+from watchhamster.sim.refine import bridge, clustered, least_lots, sided, sized
 
 MS = 1_000_000
 MINUTE_MS = 60_000
@@ -44,7 +46,6 @@ _EPOCH = dt.date(1970, 1, 1)
 FIRST_DAY = (dt.date(2017, 9, 25) - _EPOCH).days
 _BLOCK = 366  # days generated at a time
 _LEAST_ACTIVE = 24  # minutes a day in which even the quietest instrument trades
-_DEPTH = 4096  # steps away from the best price that a book is looked for at most
 
 # Where the whole market stood, KRW millions a bitcoin: believable years for charts, not a record of them.
 _TIDE = (
@@ -77,16 +78,18 @@ _REGIME_NEXT = np.cumsum(
 )
 _DAILY_VOLATILITY = 0.019  # of the market factor
 
+Column: TypeAlias = NDArray[Any]  # of int64, or float64 for values
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
 class _Cache(Generic[K, V]):
-    """The last `size` values made, by key."""
+    """The last `size` values made, by key. `made` is told of each."""
 
-    def __init__(self, size: int, make: Callable[[K], V]) -> None:
+    def __init__(self, size: int, make: Callable[[K], V], made: Callable[[], None]) -> None:
         self._size = size
         self._make = make
+        self._made = made
         self._kept: OrderedDict[K, V] = OrderedDict()
 
     def __call__(self, key: K) -> V:
@@ -94,6 +97,7 @@ class _Cache(Generic[K, V]):
             self._kept.move_to_end(key)
             return self._kept[key]
         value = self._kept[key] = self._make(key)
+        self._made()
         if len(self._kept) > self._size:
             self._kept.popitem(last=False)
         return value
@@ -120,14 +124,6 @@ class Bar(NamedTuple):
     lots: int
     value: float
     last_ms: int
-
-
-class Depth(NamedTuple):
-    """An order book: (price, lots) best first, and when it last changed, ms UTC."""
-
-    ms: int
-    bids: list[tuple[int, int]]
-    asks: list[tuple[int, int]]
 
 
 class Summary(NamedTuple):
@@ -204,13 +200,17 @@ class World:
         self.activity = activity
         self.listings = LISTINGS
         self._blocks: list[tuple[Floats, Floats]] = []  # log prices and volatilities, [day, listing]
-        self._state: tuple[int, Floats, Floats, Floats] | None = None
+        self._state: tuple[int, Floats, Floats] | None = None  # at the end of the last block
         self._tables: dict[str, Days] = {}
-        self._day_blocks: dict[tuple[int, int], Days] = {}
-        self._market = _Cache(8, self._make_market)
-        self._minutes = _Cache(160, self._make_minutes)
-        self._prints = _Cache(768, self._make_prints)
-        self._year = _Cache(64, self._make_year)
+        self.work = 0  # how much has been made so far; a unit is a fraction of a millisecond
+        self._market = _Cache(8, self._make_market, lambda: self._count(1))
+        self._minutes = _Cache(160, self._make_minutes, lambda: self._count(6))
+        self._prints = _Cache(768, self._make_prints, lambda: self._count(1))
+        self._year = _Cache(64, self._make_year, lambda: self._count(1))
+        self._books: dict[tuple[str, int, int], tuple[int, int, Depth]] = {}
+
+    def _count(self, work: int) -> None:
+        self.work += work
 
     def listing(self, symbol: str) -> Listing:
         """The instrument of this symbol. Raises `UsageError` (`unknown_instrument`)."""
@@ -225,47 +225,58 @@ class World:
 
     # ---------------------------------------------------------------- days
 
+    def prepare(self, until_day: int) -> Iterator[None]:
+        """Make the daily prices of all instruments up to this day, a year a step."""
+        while FIRST_DAY + len(self._blocks) * _BLOCK <= until_day:
+            self._blocks.append(self._make_block(len(self._blocks)))
+            yield
+
     def days(self, symbol: str, until_day: int) -> Days:
         """The instrument's days, at least up to this one, if it was listed by then."""
-        listing = self.listing(symbol)
-        count = max(0, (until_day - FIRST_DAY) // _BLOCK + 1)
         table = self._tables.get(symbol)
-        if table is None or table.first + len(table.close) < FIRST_DAY + count * _BLOCK:
-            while len(self._blocks) < count:
-                self._blocks.append(self._make_block(len(self._blocks)))
-            blocks = [self._make_days(listing, number) for number in range(count)]
+        if table is None or table.first + len(table.close) <= until_day:
+            for _ in self.prepare(max(until_day, FIRST_DAY)):
+                pass
+            listing = self.listing(symbol)
+            years = [self._make_days(listing, number) for number in range(len(self._blocks))]
+            skip = listing.since_day - FIRST_DAY
             names = Days.__struct_fields__[1:]
-            skip = max(0, listing.since_day - FIRST_DAY)
-            columns = [np.concatenate([getattr(b, name) for b in blocks] or [np.empty(0)])[skip:] for name in names]
-            table = self._tables[symbol] = Days(FIRST_DAY + skip, *columns)
+            columns = [np.concatenate([getattr(year, name) for year in years])[skip:] for name in names]
+            table = self._tables[symbol] = Days(listing.since_day, *columns)
+            self._count(15)
         return table
 
     def _make_block(self, number: int) -> tuple[Floats, Floats]:
-        """A year of log prices and volatilities of everything, carrying on from the year before."""
+        """A year of log prices and volatilities of everything, carrying on from the year before.
+
+        The market factor is the last column until it is mixed into the instruments by their betas.
+        """
         rng = self._rng(1, 0, number)
         n = len(LISTINGS)
         beta = np.array([listing.beta for listing in LISTINGS])
-        own = np.array([listing.volatility for listing in LISTINGS])
-        factor_share = np.append(own, _DAILY_VOLATILITY)
-        shocks = rng.standard_t(5, (_BLOCK, n + 1)) * np.sqrt(3 / 5)
+        own = np.array([*(listing.volatility for listing in LISTINGS), _DAILY_VOLATILITY])
+        tame = np.append(np.abs(beta) < 0.1, False)  # pegged to a currency
+        keep, bound = np.where(tame, 0.9, 0.985), np.where(tame, 0.015, 0.4)
+        bound[n] = 0.23
+        shocks = np.clip(rng.standard_t(5, (_BLOCK, n + 1)) * np.sqrt(3 / 5), -5, 5)
         chances = rng.random(_BLOCK)
-        regime, drift, variance, shock = self._state or (0, np.zeros(n + 1), np.ones(n + 1), np.zeros(n + 1))
-        logs = np.empty((_BLOCK, n))
-        volatility = np.empty((_BLOCK, n))
-        keep = np.append(np.where(np.abs(beta) < 0.1, 0.9, 0.985), 0.985)
-        bound = np.append(np.where(np.abs(beta) < 0.1, 0.015, 0.4), 0.23)
-        for i in range(_BLOCK):
-            regime = int(np.searchsorted(_REGIME_NEXT[regime], chances[i]))
-            variance = 0.06 + 0.10 * shock * shock + 0.84 * variance
-            scale = np.sqrt(np.minimum(variance, 9.0) * (0.5 + 0.5 * _REGIME_VARIANCE[regime]))
-            scale[n] = np.sqrt(min(variance[n], 9.0) * _REGIME_VARIANCE[regime])
-            shock = np.clip(shocks[i], -5, 5) * np.sqrt(np.minimum(variance, 9.0))
-            drift = drift * keep + factor_share * scale * np.clip(shocks[i], -5, 5)
-            drift[n] += _REGIME_DRIFT[regime]
-            level = bound * np.tanh(drift / bound)
-            logs[i] = beta * level[n] + level[:n]
-            volatility[i] = np.hypot(beta * _DAILY_VOLATILITY * scale[n], own * scale[:n])
-        self._state = regime, drift, variance, shock
+        regime, variance, drift = self._state or (0, np.ones(n + 1), np.zeros(n + 1))
+        variances, drifts = np.empty((_BLOCK, n + 1)), np.empty((_BLOCK, n + 1))
+        regimes = np.empty(_BLOCK, np.int64)
+        for i, growth in enumerate(0.84 + 0.10 * shocks * shocks):  # GARCH(1, 1), long-run variance 1
+            variance = variances[i] = np.minimum(0.06 + variance * growth, 9.0)
+            regime = regimes[i] = int(np.searchsorted(_REGIME_NEXT[regime], chances[i]))
+        wild = _REGIME_VARIANCE[regimes]
+        scale = np.sqrt(variances * (0.5 + 0.5 * wild[:, None])) * own
+        scale[:, n] = np.sqrt(variances[:, n] * wild) * own[n]
+        steps = scale * shocks
+        steps[:, n] += _REGIME_DRIFT[regimes]
+        for i, step in enumerate(steps):
+            drift = drifts[i] = drift * keep + step
+        self._state = regime, variance, drift
+        levels = bound * np.tanh(drifts / bound)
+        logs = levels[:, :n] + np.outer(levels[:, n], beta)
+        volatility = np.hypot(np.outer(scale[:, n], beta), scale[:, :n])
         days = FIRST_DAY + number * _BLOCK + np.arange(_BLOCK)
         tide_days = [(dt.date.fromisoformat(day) - _EPOCH).days for day, _price in _TIDE]
         tide = np.interp(days, tide_days, np.log([price / _TIDE[-1][1] for _day, price in _TIDE]))
@@ -278,9 +289,6 @@ class World:
         return logs, volatility
 
     def _make_days(self, listing: Listing, number: int) -> Days:
-        kept = self._day_blocks.get((listing.index, number))
-        if kept is not None:
-            return kept
         rng = self._rng(2, listing.index, number)
         scale = 10.0**listing.price_decimals
         logs = self._blocks[number][0][:, listing.index]
@@ -302,7 +310,7 @@ class World:
         share = np.clip(((opened + close) / 2 - low) / (high - low), 0.42, 0.58) + rng.uniform(-0.02, 0.02, _BLOCK)
         average = (low + share * (high - low)) / scale
         last = DAY_MS - 1 - rng.exponential(DAY_MS / listing.trades, _BLOCK)
-        made = Days(
+        return Days(
             FIRST_DAY + number * _BLOCK,
             opened,
             high,
@@ -314,13 +322,6 @@ class World:
             volatility,
             np.maximum(last, DAY_MS // 2).astype(np.int64),
         )
-        self._day_blocks[listing.index, number] = made
-        return made
-
-    def _day(self, symbol: str, day: int) -> int | None:
-        """Row of a day in the table of the instrument, None before its listing."""
-        row = day - self.days(symbol, day).first
-        return row if row >= 0 else None
 
     def _make_year(self, key: tuple[str, int]) -> tuple[int, int, int, int]:
         """Highest with its day, lowest with its day, of the 364 days before this one."""
@@ -381,7 +382,7 @@ class World:
         mixed = 0.75 * np.sign(listing.beta) * shared + 0.66 * rng.normal(0, 1, 1440)
         loud = np.sqrt(busy / busy.mean())
         walk = np.cumsum(mixed * loud) * (float(table.volatility[row]) * (opened + close) / 2 / np.sqrt(1440))
-        path = _bridge(np.append(0.0, walk[minute]), opened, close, low, high)
+        path = bridge(np.append(0.0, walk[minute]), opened, close, low, high)
         closes = np.clip(listing.grid.snap(path[1:]), low, high)
         closes[-1] = close
         steps = listing.grid.steps_at(closes)
@@ -410,22 +411,25 @@ class World:
         weight = trades * np.exp(rng.normal(0, 0.7, n)) * (1 + 2 * np.abs(closes - opens) / max(1, high - low))
         weight /= weight.sum()
         target = float(table.value[row]) / total * 10.0 ** (listing.size_decimals + listing.price_decimals)
-        above = price > target
+        least = least_lots(trades, (highs - lows) // listing.grid.steps_at(lows))
+        spare = total - int(least.sum())
+        wanted = (target * total - float((least * price).sum())) / spare
+        above = price > wanted
         share = float(weight[above].sum())
         if 0.0 < share < 1.0:
             over = float((weight * price)[above].sum()) / share
             under = float((weight * price)[~above].sum()) / (1 - share)
-            weight[above] *= (target - under) / (over - under) / share
-            weight[~above] *= (over - target) / (over - under) / (1 - share)
-        lots = np.maximum((weight * total).astype(np.int64), 100 * trades)
+            weight[above] *= (wanted - under) / (over - under) / share
+            weight[~above] *= (over - wanted) / (over - under) / (1 - share)
+        lots = least + (weight * spare).astype(np.int64)
         lots[np.argmax(lots)] += total - int(lots.sum())
         high_lots = np.rint(lots * lean).astype(np.int64)
         # Rounding left the turnover off by a little: the fullest minute that has a range takes it up.
         off = target * total - float(np.sum(lows * lots.astype(np.float64) + spread * high_lots))
         room = int(np.argmax(np.where(spread > 0, lots, 0)))
         if spread[room] > 0:
-            least = min(int(lots[room]) // 50, 100 * int(trades[room]))
-            high_lots[room] = np.clip(high_lots[room] + round(off / spread[room]), least, lots[room] - least)
+            margin = int(lots[room]) // 25
+            high_lots[room] = np.clip(high_lots[room] + round(off / spread[room]), margin, lots[room] - margin)
 
         move = (closes - opens) / np.maximum(spread, 1)
         bought = np.clip(0.5 + 0.3 * move + rng.normal(0, 0.15, n), 0.0, 1.0)
@@ -465,10 +469,10 @@ class World:
             prices = np.full(n, high, np.int64)
         else:
             walk = np.cumsum(rng.normal(0, (high - low) * 0.45 / np.sqrt(n), n))
-            prices = np.clip(listing.grid.snap(_bridge(walk, opened, close, low, high)), low, high)
-        lots = _sized(rng, prices, total, high_lots, listing.grid.step(low))
-        times = _clustered(rng, n, int(rows.last_ms[row])) + at * MINUTE_MS
-        return self._numbered(rng, times.tolist(), prices.tolist(), _sided(rng, prices, lots, buy_lots))
+            prices = np.clip(listing.grid.snap(bridge(walk, opened, close, low, high)), low, high)
+        lots = sized(rng, prices, total, high_lots, listing.grid.step(low))
+        times = clustered(rng, n, int(rows.last_ms[row])) + at * MINUTE_MS
+        return self._numbered(rng, times.tolist(), prices.tolist(), sided(rng, prices, lots, buy_lots))
 
     @staticmethod
     def _numbered(
@@ -536,74 +540,80 @@ class World:
 
     # ---------------------------------------------------------------- candles
 
-    def candles(self, symbol: str, timeframe: Timeframe, until_ns: int, count: int, now_ns: int) -> list[Bar]:
-        """Up to `count` candles that open before `until_ns`, as they stand at `now_ns`, the newest first."""
-        until_ns = min(until_ns, now_ns + 1)
-        if until_ns <= self.listing(symbol).since_day * DAY_MS * MS:
-            return []
-        if timeframe.unit == "s" and timeframe.count < 60:
-            return self._second_candles(symbol, timeframe, until_ns, count, now_ns)
-        if timeframe.ns is not None and DAY_MS * MS % timeframe.ns == 0 and timeframe.unit not in "dw":
-            return self._minute_candles(symbol, timeframe, until_ns, count, now_ns)
-        return self._day_candles(symbol, timeframe, until_ns, count, now_ns)
+    def candles(self, symbol: str, timeframe: Timeframe, until_ns: int, now_ns: int) -> Iterator[Bar]:
+        """Candles that open before `until_ns`, as they stand at `now_ns`, the newest first, back to the listing.
 
-    def candles_between(
-        self, symbol: str, timeframe: Timeframe, since_ns: int, until_ns: int, now_ns: int
-    ) -> Iterator[Bar]:
-        """Every candle that opens in `[since_ns, until_ns)`, as it stands at `now_ns`, the oldest first."""
-        step_ns = 500 * min(timeframe.approximate_ns, DAY_MS * MS)
-        since_ns = max(since_ns, self.listing(symbol).since_day * DAY_MS * MS - timeframe.approximate_ns * 2)
+        Raises `UsageError` (`bad_timeframe`) for one that neither divides a minute or a day nor consists of days.
+        """
+        day_ns = DAY_MS * MS
         until_ns = min(until_ns, now_ns + 1)
-        while since_ns < until_ns:
-            end_ns = min(until_ns, since_ns + step_ns)
-            count = 1 + -(-(end_ns - since_ns) // min(timeframe.approximate_ns, 28 * DAY_MS * MS))
-            bars = self.candles(symbol, timeframe, end_ns, count, now_ns)
-            yield from (bar for bar in reversed(bars) if bar.open_ns >= since_ns)
-            since_ns = end_ns
+        if until_ns <= self.listing(symbol).since_day * day_ns:
+            return iter(())
+        if timeframe.ns is None or timeframe.ns % day_ns == 0:
+            return self._day_candles(symbol, timeframe, until_ns, now_ns)
+        if timeframe.ns % (MINUTE_MS * MS) == 0 and day_ns % timeframe.ns == 0:
+            return self._minute_candles(symbol, timeframe, until_ns, now_ns)
+        if MINUTE_MS * MS % timeframe.ns == 0:
+            return self._second_candles(symbol, timeframe, until_ns, now_ns)
+        raise UsageError(
+            "bad_timeframe", Text("The simulator has no {timeframe} candles.", {"timeframe": str(timeframe)})
+        )
 
-    def _second_candles(self, symbol: str, timeframe: Timeframe, until_ns: int, count: int, now_ns: int) -> list[Bar]:
-        bars: list[Bar] = []
-        last_open = timeframe.open_ns(until_ns - 1)
-        end = min(timeframe.next_ns(last_open), now_ns + 1)
-        for one in self.trades_before(symbol, end):
+    def _second_candles(self, symbol: str, timeframe: Timeframe, until_ns: int, now_ns: int) -> Iterator[Bar]:
+        bar: Bar | None = None
+        end_ns = min(timeframe.next_ns(timeframe.open_ns(until_ns - 1)), now_ns + 1)
+        for one in self.trades_before(symbol, end_ns):
             open_ns = timeframe.open_ns(one.ms * MS)
             value = self.value(symbol, one.price, one.lots)
-            if bars and bars[-1].open_ns == open_ns:
-                bar = bars[-1]
+            if bar is not None and bar.open_ns == open_ns:
                 high, low = max(bar.high, one.price), min(bar.low, one.price)
-                bars[-1] = bar._replace(
-                    open=one.price, high=high, low=low, lots=bar.lots + one.lots, value=bar.value + value
-                )
-            elif len(bars) == count:
-                break
+                lots = bar.lots + one.lots
+                bar = bar._replace(open=one.price, high=high, low=low, lots=lots, value=bar.value + value)
             else:
-                bars.append(Bar(open_ns, *(one.price,) * 4, one.lots, value, one.ms))
-        return bars
+                if bar is not None:
+                    yield bar
+                bar = Bar(open_ns, *(one.price,) * 4, one.lots, value, one.ms)
+        if bar is not None:
+            yield bar
 
-    def _minute_candles(self, symbol: str, timeframe: Timeframe, until_ns: int, count: int, now_ns: int) -> list[Bar]:
+    def _minute_candles(self, symbol: str, timeframe: Timeframe, until_ns: int, now_ns: int) -> Iterator[Bar]:
         assert timeframe.ns is not None
         span = timeframe.ns // (MINUTE_MS * MS)
         last = (until_ns - 1) // timeframe.ns
-        bars: list[Bar] = []
         for day in range(last * span // 1440, self.listing(symbol).since_day - 1, -1):
             columns = self._columns(symbol, day, now_ns)
             keys = columns[0] // span
             stop = int(np.searchsorted(keys, last, side="right"))
             if stop:
-                bars += _folded([c[:stop] for c in columns], keys[:stop], lambda key: key * span * MINUTE_MS * MS)[::-1]
-            if len(bars) >= count:
-                break
-        return bars[:count]
+                opens = keys[:stop] * (span * MINUTE_MS * MS)
+                yield from reversed(_folded([column[:stop] for column in columns], opens))
 
-    def _columns(self, symbol: str, day: int, now_ns: int) -> list[Ints | Floats]:
-        """Minute (since 1970), open, high, low, close, lots, value and last trade (ms UTC) of a day as it stands now."""
+    def candles_between(
+        self, symbol: str, timeframe: Timeframe, since_ns: int, until_ns: int, now_ns: int
+    ) -> Iterator[Bar]:
+        """Every candle that opens in `[since_ns, until_ns)`, as it stands at `now_ns`, the oldest first."""
+        since_ns = max(since_ns, timeframe.open_ns(self.listing(symbol).since_day * DAY_MS * MS))
+        until_ns = min(until_ns, now_ns + 1)
+        step_ns = 200 * min(timeframe.approximate_ns, DAY_MS * MS)
+        while since_ns < until_ns:
+            end_ns = min(until_ns, since_ns + step_ns)
+            bars = []
+            for bar in self.candles(symbol, timeframe, end_ns, now_ns):
+                if bar.open_ns < since_ns:
+                    break
+                bars.append(bar)
+            yield from reversed(bars)
+            since_ns = end_ns
+
+    def _columns(self, symbol: str, day: int, now_ns: int) -> list[Column]:
+        """A day as it stands: minute since 1970, open, high, low, close, lots, value, last trade's ms UTC."""
         rows = self.minutes(symbol, day)
         assert rows is not None
         now_minute = now_ns // MS // MINUTE_MS
         stop = rows.before(now_minute - day * 1440)
         minute = rows.minute[:stop] + day * 1440
         ends = minute * MINUTE_MS + rows.last_ms[:stop]
-        columns: list[Ints | Floats] = [minute, *(c[:stop] for c in (rows.open, rows.high, rows.low, rows.close))]
+        columns: list[Column] = [minute, *(c[:stop] for c in (rows.open, rows.high, rows.low, rows.close))]
         columns += [rows.lots[:stop], rows.value[:stop], ends]
         bar = self._partial(symbol, now_ns) if now_minute // 1440 == day else None
         if bar is not None:
@@ -622,31 +632,30 @@ class World:
         open_ns = ms // MINUTE_MS * MINUTE_MS * MS
         return Bar(open_ns, prices[0], max(prices), min(prices), prices[-1], lots, value, prints[-1].ms)
 
-    def _day_candles(self, symbol: str, timeframe: Timeframe, until_ns: int, count: int, now_ns: int) -> list[Bar]:
-        today = now_ns // MS // DAY_MS
+    def _day_candles(self, symbol: str, timeframe: Timeframe, until_ns: int, now_ns: int) -> Iterator[Bar]:
+        day_ns = DAY_MS * MS
+        today = now_ns // day_ns
         table = self.days(symbol, today)
-        newest = timeframe.open_ns(until_ns - 1)
-        stop_day = min(today + 1, timeframe.next_ns(newest) // (DAY_MS * MS))
-        # Far enough back for so many periods, and a whole one more.
-        span = max(1, timeframe.approximate_ns // (DAY_MS * MS))
-        first_day = timeframe.open_ns((stop_day - (count + 1) * (span + 3)) * DAY_MS * MS) // (DAY_MS * MS)
-        start, stop = max(0, first_day - table.first), min(stop_day, today) - table.first
-        day = np.arange(table.first + start, table.first + stop)
         names = ("open", "high", "low", "close", "lots", "value", "last_ms")
-        columns: list[Ints | Floats] = [day, *(getattr(table, name)[start:stop] for name in names)]
-        columns[-1] = columns[-1] + day * DAY_MS
-        if stop_day > today:
-            rows = self._columns(symbol, today, now_ns)
-            if len(rows[0]):
-                bar = _folded(rows, np.zeros(len(rows[0]), np.int64), lambda _key: 0)[0]
-                columns = [np.append(c, x) for c, x in zip(columns, (today, *bar[1:]), strict=True)]
-        opens = [timeframe.open_ns(int(d) * DAY_MS * MS) for d in columns[0]]
-        return _folded(columns, np.array(opens, np.int64), lambda key: key)[::-1][:count]
+        open_ns = timeframe.open_ns(until_ns - 1)
+        while (stop := min(today + 1, timeframe.next_ns(open_ns) // day_ns)) > table.first:
+            start = max(open_ns // day_ns, table.first)
+            day = np.arange(start, min(stop, today))
+            rows = slice(start - table.first, min(stop, today) - table.first)
+            columns = [day, *(getattr(table, name)[rows] for name in names)]
+            columns[-1] = columns[-1] + day * DAY_MS
+            if stop > today:
+                now = self._columns(symbol, today, now_ns)
+                if len(now[0]):
+                    bar = _folded(now, np.zeros(len(now[0]), np.int64))[0]
+                    columns = [np.append(column, x) for column, x in zip(columns, (today, *bar[1:]), strict=True)]
+            yield from _folded(columns, np.full(len(columns[0]), open_ns, np.int64))
+            open_ns = timeframe.open_ns(open_ns - 1)
 
     def value(self, symbol: str, price: int, lots: int) -> float:
         """Price times size, in the quote asset."""
         listing = BY_SYMBOL[symbol]
-        return price * lots / 10 ** (listing.price_decimals + listing.size_decimals)
+        return price * lots / float(10 ** (listing.price_decimals + listing.size_decimals))
 
     # ---------------------------------------------------------------- ticker
 
@@ -716,193 +725,41 @@ class World:
 
     def book(self, symbol: str, now_ns: int, count: int = 30, group: int = 0) -> Depth:
         """The order book at a moment: up to `count` levels a side, in groups of `group` (a price) where not 0."""
-        listing = BY_SYMBOL[symbol]
-        bid, ask, coming = self.quote(symbol, now_ns)
-        before = self.last_trade(symbol, now_ns)
         ms = now_ns // MS
-        wanted = min(count, listing.levels)
-        bids, bids_ms = self._side(listing, bid, -1, ms, wanted, group, 0 if coming.buy else coming.lots)
-        asks, asks_ms = self._side(listing, ask, 1, ms, wanted, group, coming.lots if coming.buy else 0)
-        return Depth(max(bids_ms, asks_ms, before.ms if before else 0), bids, asks)
-
-    def _side(
-        self, listing: Listing, best: int, way: int, ms: int, count: int, group: int, least_lots: int
-    ) -> tuple[list[tuple[int, int]], int]:
-        step = listing.grid.step(best)
-        gap = max(1.0, listing.spread_bps * 1e-4 * best / step)
-        reach = 1 if count == 1 and not group else int(count * gap * 1.7) + 16
-        if group:
-            reach = max(reach, (count + 1) * group // step)
-        prices = best + way * step * np.arange(min(reach, _DEPTH), dtype=np.int64)
-        if way > 0 and best + step * len(prices) >= listing.price * 0 + _next_band(listing, best):
-            prices = prices[prices % listing.grid.steps_at(prices) == 0]
-        prices = prices[prices > 0]
-        # Each price has a life of its own: how long sizes last there, and when they change.
-        traits = _hash(
-            prices.astype(np.uint64) * np.uint64(2 * len(LISTINGS)) + np.uint64(listing.index * 2 + (way > 0))
-        )
-        life = (np.uint64(max(400, int(2.4e8 / listing.trades))) * (np.uint64(1) + traits % np.uint64(9))).astype(
-            np.int64
-        )
-        phase = (traits >> np.uint64(20)).astype(np.int64) % life
-        epoch = (ms + phase) // life
-        old = epoch // 6
-        there = _unit(_hash(traits ^ old.astype(np.uint64))) * gap < 1.0
-        there[0] = True
-        rolls = _hash(traits + epoch.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-        z = (_unit(rolls) + _unit(_hash(rolls)) + _unit(_hash(rolls + np.uint64(1))) - 1.5) * 2.0
-        typical = listing.turnover / listing.trades / listing.price * 10.0**listing.size_decimals
-        round_number = 1.0 + 2.5 * (prices % (10 * step) == 0)
-        deeper = 1.0 + np.minimum(np.arange(len(prices)) / (gap * 12.0), 3.0)
-        lots = np.maximum(typical * 0.8 * np.exp(1.3 * z) * round_number * deeper, 1.0).astype(np.int64)
-        lots[0] += least_lots
-        changed = np.where(there, epoch, old * 6) * life - phase
-        if group:
-            kept = np.flatnonzero(there)
-            floors = prices[kept] // group * group if way < 0 else -(-prices[kept] // group) * group
-            starts = np.flatnonzero(np.append(True, np.diff(floors) != 0))
-            sums = np.add.reduceat(lots[kept], starts)
-            return list(zip(floors[starts][:count].tolist(), sums[:count].tolist(), strict=True)), int(changed.max())
-        kept = np.flatnonzero(there)[:count]
-        shown = changed[: int(kept[-1]) + 1]
-        return list(zip(prices[kept].tolist(), lots[kept].tolist(), strict=True)), int(shown.max())
+        key = (symbol, count, group)
+        since, until, depth = self._books.get(key, (0, 0, None))
+        if depth is None or not since <= ms < until:
+            bid, ask, coming = self.quote(symbol, now_ns)
+            before = self.last_trade(symbol, now_ns)
+            levels = min(count, BY_SYMBOL[symbol].levels)
+            resting = (0, coming.lots) if coming.buy else (coming.lots, 0)
+            depth, until = book_at(BY_SYMBOL[symbol], bid, ask, resting, before.ms if before else 0, ms, levels, group)
+            if len(self._books) > 512:
+                self._books.clear()
+            self._books[key] = (ms, min(until, coming.ms), depth)
+        return depth
 
 
-def _next_band(listing: Listing, price: int) -> int:
-    """The price above this one from which another step holds."""
-    at = bisect_right(listing.grid.starts, price)
-    return listing.grid.starts[at] if at < len(listing.grid.starts) else 2**62
-
-
-def _hash(x: np.ndarray[tuple[int, ...], np.dtype[np.uint64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint64]]:
-    """splitmix64's finaliser, elementwise."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def _unit(x: np.ndarray[tuple[int, ...], np.dtype[np.uint64]]) -> Floats:
-    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def _bridge(walk: Floats, start: int, end: int, low: int, high: int) -> Floats:
-    """The walk bent so that it begins and ends as told and just touches low and high, near where it would anyway."""
-    n = len(walk)
-    if n == 1:
-        return np.array([float(end)])
-    at = np.arange(n)
-    path = walk + np.interp(at, (0, n - 1), (start - walk[0], end - walk[-1]))
-    nodes = {0: start, n - 1: end}
-    if high > max(start, end):
-        nodes[1 + int(np.argmax(path[1:-1]))] = high
-    if low < min(start, end):
-        nodes[1 + int(np.argmin(path[1:-1]))] = low
-    where = sorted(nodes)
-    targets = np.array([nodes[i] for i in where], np.float64)
-    path = path + np.interp(at, where, targets - path[where])
-    if high > low:  # what still strays outside is mirrored back
-        unit = np.mod((path - low) / (high - low), 2.0)
-        path = low + np.where(unit > 1.0, 2.0 - unit, unit) * (high - low)
-    path[where] = targets
-    return path
-
-
-def _clustered(rng: np.random.Generator, n: int, last_ms: int) -> Ints:
-    """Times in a minute, ms: some trades come by themselves, others soon after one that excited them."""
-    alone = rng.random(n) < 0.45
-    alone[0] = True
-    born = np.maximum.accumulate(np.where(alone, np.arange(n), 0))
-    times = rng.integers(0, last_ms + 1, n)[born] + np.where(alone, 0.0, rng.exponential(260.0, n).cumsum() % 1500.0)
-    whole = np.sort(np.mod(times, last_ms + 1).astype(np.int64))
-    whole[-1] = last_ms
-    return whole
-
-
-def _shared(total: int, weights: Floats) -> Ints:
-    """`total` in whole parts of at least 1, roughly by weight."""
-    parts = np.maximum((weights * (total / weights.sum())).astype(np.int64), 1)
-    parts[np.argmax(parts)] += total - int(parts.sum())
-    return parts
-
-
-def _sized(rng: np.random.Generator, prices: Ints, total: int, high_lots: int, step: int) -> Ints:
-    """Sizes that sum to `total` lots and whose turnover is as if `high_lots` had traded at the highest price.
-
-    `prices` is changed where only that makes it possible.
-    """
-    weights = np.exp(rng.normal(0, 1.25, len(prices)))
-    low, high = int(prices.min()), int(prices.max())
-    if low == high:
-        return _shared(total, weights)
-    span = (high - low) // step
-    above = (prices - low) // step
-    lots = np.zeros(len(prices), np.int64)
-    between = np.flatnonzero((above > 0) & (above < span))
-    if len(between):
-        share = above[between] / span
-        part = weights[between]
-        mean = float((part * share).sum() / part.sum())
-        fair = total * float(part.sum() / weights.sum())
-        budget = min(fair, 0.9 * high_lots / mean, 0.9 * (total - high_lots) / (1 - mean))
-        lots[between] = np.maximum(part * (budget / part.sum()), 1).astype(np.int64)
-        # Their weight, in units of the whole range, must be whole: one of them, coprime to the range, grows a little.
-        rest = int((lots[between] * above[between]).sum() % span)
-        for i in between[np.argsort(-lots[between])].tolist() if rest else ():
-            try:
-                lots[i] += -rest * pow(int(above[i]), -1, span) % span
-                break
-            except ValueError:
-                continue
-        else:
-            if rest:
-                lots[between] = np.maximum(lots[between] // span, 1) * span
-    at_high, at_low = np.flatnonzero(above == span), np.flatnonzero(above == 0)
-    left = high_lots - int((lots * above).sum()) // span
-    right = total - int(lots.sum()) - left
-    if left < len(at_high) or right < len(at_low):  # too little for so many prices: two are enough
-        prices[between] = np.where(above[between] * 2 > span, high, low)
-        at_high, at_low = np.flatnonzero(prices == high), np.flatnonzero(prices == low)
-        left, right = high_lots, total - high_lots
-    lots[at_high] = _shared(left, weights[at_high])
-    lots[at_low] = _shared(right, weights[at_low])
-    return lots
-
-
-def _sided(rng: np.random.Generator, prices: Ints, lots: Ints, buy_lots: int) -> list[list[tuple[int, bool]]]:
-    """Each trade's (lots, bought), so that `buy_lots` were bought: rises first, one trade cut in two if need be."""
-    rises = np.sign(np.diff(prices, prepend=prices[0]))
-    order = np.argsort(-(rises + rng.uniform(-0.9, 0.9, len(prices))))
-    parts: list[list[tuple[int, bool]]] = [[] for _ in prices]
-    left = buy_lots
-    for i in order.tolist():
-        size = int(lots[i])
-        bought = min(left, size)
-        left -= bought
-        parts[i] = [(part, buy) for part, buy in ((bought, True), (size - bought, False)) if part]
-    return parts
-
-
-def _folded(columns: list[Ints | Floats], keys: Ints, open_ns: Callable[[int], int]) -> list[Bar]:
-    """Rows with equal keys (ascending) as one bar each, oldest first."""
-    if not len(keys):
+def _folded(columns: list[Column], opens: Ints) -> list[Bar]:
+    """Rows that share an opening time (ascending) as one bar each, oldest first."""
+    if not len(opens):
         return []
-    starts = np.flatnonzero(np.append(True, np.diff(keys) != 0))
-    ends = np.append(starts[1:], len(keys)) - 1
+    starts = np.flatnonzero(np.append(True, np.diff(opens) != 0))
+    ends = np.append(starts[1:], len(opens)) - 1
     _at, opened, high, low, close, lots, value, last = columns
-    sums = np.add.reduceat(lots, starts).tolist()
-    if float(np.max(lots)) * len(lots) / len(starts) > 4e18:  # too many lots for 64 bits
-        sums = [int(sum(lots[a : b + 1].tolist())) for a, b in zip(starts, ends, strict=True)]
-    return [
-        Bar(open_ns(key), *row)
-        for key, *row in zip(
-            keys[starts].tolist(),
-            opened[starts].tolist(),
-            np.maximum.reduceat(high, starts).tolist(),
-            np.minimum.reduceat(low, starts).tolist(),
-            close[ends].tolist(),
-            sums,
-            np.add.reduceat(value, starts).tolist(),
-            last[ends].tolist(),
-            strict=True,
-        )
-    ]
+    if float(lots.sum(dtype=np.float64)) < 2**62:
+        sums = np.add.reduceat(lots, starts).tolist()
+    else:  # too many lots for 64 bits
+        sums = [sum(lots[a : b + 1].tolist()) for a, b in zip(starts, ends, strict=True)]
+    rows = zip(
+        opens[starts].tolist(),
+        opened[starts].tolist(),
+        np.maximum.reduceat(high, starts).tolist(),
+        np.minimum.reduceat(low, starts).tolist(),
+        close[ends].tolist(),
+        sums,
+        np.add.reduceat(value, starts).tolist(),
+        last[ends].tolist(),
+        strict=True,
+    )
+    return [Bar(*row) for row in rows]
