@@ -56,6 +56,7 @@ class Function(msgspec.Struct, frozen=True):
     build: Build  # its nodes, one an output
     outputs: tuple[str, ...] = ()  # of a function with several; it alone means the first
     kind: Kind = "number"
+    constants: bool = False  # plain numbers may stand for its series
     reads: tuple[str, ...] = ()  # columns of the bars, for a function of whole bars
 
     @property
@@ -301,7 +302,13 @@ _talib("ceil", "x", Text("Smallest whole number not below"), group="math")
 
 
 def _own(
-    name: str, takes: str, description: Text, *parameters: Parameter, group: str, kind: Kind = "number"
+    name: str,
+    takes: str,
+    description: Text,
+    *parameters: Parameter,
+    group: str,
+    kind: Kind = "number",
+    constants: bool = False,
 ) -> Callable[[Callable[..., Node]], None]:
     """A function of ours: the decorated one makes its node from the graph, its series and its numbers."""
 
@@ -309,7 +316,9 @@ def _own(
         def build(graph: Graph, series: Sequence[Node], numbers: Sequence[float]) -> tuple[Node, ...]:
             return (make(graph, *series, *numbers),)
 
-        FUNCTIONS[name] = Function(name, description, group, tuple(takes.split()), tuple(parameters), build, kind=kind)
+        FUNCTIONS[name] = Function(
+            name, description, group, tuple(takes.split()), tuple(parameters), build, kind=kind, constants=constants
+        )
 
     return add
 
@@ -319,12 +328,12 @@ def _(graph: Graph, x: Node) -> Node:
     return graph.arithmetic(g.ABSOLUTE, x)
 
 
-@_own("larger", "a b", Text("The larger of two"), group="math")
+@_own("larger", "a b", Text("The larger of two"), group="math", constants=True)
 def _(graph: Graph, a: Node, b: Node) -> Node:
     return graph.arithmetic(g.LARGER, a, b)
 
 
-@_own("smaller", "a b", Text("The smaller of two"), group="math")
+@_own("smaller", "a b", Text("The smaller of two"), group="math", constants=True)
 def _(graph: Graph, a: Node, b: Node) -> Node:
     return graph.arithmetic(g.SMALLER, a, b)
 
@@ -356,11 +365,25 @@ def _cross(graph: Graph, a: Node, b: Node, now: str, before: str) -> Node:
     )
 
 
-@_own("cross_above", "a b", Text("The first rises above the second: a > b and a[1] <= b[1]"), group="ours", kind="bool")
+@_own(
+    "cross_above",
+    "a b",
+    Text("The first rises above the second: a > b and a[1] <= b[1]"),
+    group="ours",
+    kind="bool",
+    constants=True,
+)
 def _(graph: Graph, a: Node, b: Node) -> Node:
     return _cross(graph, a, b, ">", "<=")
 
 
-@_own("cross_below", "a b", Text("The first falls below the second: a < b and a[1] >= b[1]"), group="ours", kind="bool")
+@_own(
+    "cross_below",
+    "a b",
+    Text("The first falls below the second: a < b and a[1] >= b[1]"),
+    group="ours",
+    kind="bool",
+    constants=True,
+)
 def _(graph: Graph, a: Node, b: Node) -> Node:
     return _cross(graph, a, b, "<", ">=")

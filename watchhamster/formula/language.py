@@ -283,7 +283,7 @@ class _Parser:
             case ast.Subscript():
                 return self._lag(tree, depth)
             case ast.Call():
-                return self._call(tree, depth)[0]
+                return self._call(tree, depth)[0][0]
             case ast.Attribute():
                 return self._output(tree, depth)
             case ast.IfExp():
@@ -506,7 +506,7 @@ class _Parser:
 
     def _output(self, tree: ast.Attribute, depth: int) -> Node:
         if isinstance(tree.value, ast.Call):
-            nodes, function = self._call_whole(tree.value, depth)
+            nodes, function = self._call(tree.value, depth)
             if tree.attr in function.outputs:
                 return nodes[function.outputs.index(tree.attr)]
             place = self._column(tree.value.end_col_offset or 0) + 1
@@ -526,10 +526,8 @@ class _Parser:
             Text("Only functions with several outputs have a dot, such as macd(close).hist."),
         )
 
-    def _call(self, tree: ast.Call, depth: int) -> tuple[Node, ...]:
-        return self._call_whole(tree, depth)[0]
-
-    def _call_whole(self, tree: ast.Call, depth: int) -> tuple[tuple[Node, ...], Function]:
+    def _call(self, tree: ast.Call, depth: int) -> tuple[tuple[Node, ...], Function]:
+        """The outputs of a call, and what was called."""
         if not isinstance(tree.func, ast.Name):
             raise _refusal(
                 self._at(tree),
@@ -551,14 +549,14 @@ class _Parser:
         for word in function.series:
             argument = arguments[word]
             node = self._number(argument, depth)
-            if node.constant is not None and not (len(function.series) > 1 and function.name in _TAKE_CONSTANTS):
+            if node.constant is not None and not function.constants:
                 raise _refusal(
                     self._at(argument),
                     Text("{name} takes a series first, this is a plain number.", {"name": name}),
                     Text("For example {example}.", {"example": function.example}),
                 )
             series.append(node)
-        if function.series == ("a", "b") and function.kind == "bool":
+        if function.kind == "bool":
             if series[0] is series[1]:
                 raise _refusal(self._at(tree), Text("Both sides are the same."), None)
             if series[0].constant is not None and series[1].constant is not None:
@@ -646,6 +644,3 @@ class _Parser:
                 ),
             )
         return number
-
-
-_TAKE_CONSTANTS = frozenset(name for name, f in FUNCTIONS.items() if f.series == ("a", "b"))

@@ -455,6 +455,9 @@ class Watch:
             if resolved_ns is None:  # it still holds: from here on it is the rule's alert
                 watched.life = life
                 watched.alert, watched.alert_bar_ns = told, None
+            else:
+                watched.life.fired_ns = max(told.fired_ns, watched.life.fired_ns or 0)
+                watched.life.spent = not watched.rule.repeat
 
         columns = [v.list() for v in watched.program.over(Bars.of(watched.history))]
         for candle, values in zip(watched.history, zip(*columns, strict=True), strict=True):
