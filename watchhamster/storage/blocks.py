@@ -188,8 +188,8 @@ def _price_grid(prices: Floats) -> tuple[int, int, int, int, bytes]:
         scale = 10.0**decimals
         if not largest * scale < _EXACT:
             break
-        whole = np.rint(prices * scale)
+        whole = np.rint(prices * scale).astype(np.int64)
         if np.array_equal((whole / scale).view(np.int64), bits):
-            width, base, unit, steps = _grid(whole.astype(np.int64).ravel())
+            width, base, unit, steps = _grid(whole.ravel())
             return decimals, width, base, unit, steps
     return _AS_FLOATS, 8, 0, 1, prices.tobytes()

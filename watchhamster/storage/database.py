@@ -159,6 +159,7 @@ class Database:
         self._jobs: queue.SimpleQueue[tuple[Callable[[], object], Future[object]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._readers: ThreadPoolExecutor | None = None
+        self._connection: sqlite3.Connection | None = None  # the one that writes
         self._writer: sa.Engine | None = None
         self._reader: sa.Engine | None = None
         self.read_only = False
@@ -253,8 +254,8 @@ class Database:
             raise store_error(error, self.path) from error
         try:
             if version_of(connection) == 0:
+                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # only takes before the first page is written
                 connection.execute(f"PRAGMA application_id={self._application}")
-                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # only takes before the first table
             connection.execute("PRAGMA journal_mode=WAL")
             copy = f"{self.path.stem}-v{version_of(connection)}-{stamp(self.clock.now_ns())}{self.path.suffix}"
             migrate(connection, self.path, self._migrations, self.path.parent / "backups" / copy)
@@ -264,6 +265,7 @@ class Database:
         except BaseException:
             connection.close()
             raise
+        self._connection = connection
         self._writer = sa.create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
         event.listen(self._writer, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
         self._open_reader()
@@ -293,7 +295,9 @@ class Database:
             if engine is not None:
                 with suppress(sa.exc.DBAPIError):
                     engine.dispose()
-        self._reader = self._writer = None
+        if self._connection is not None:
+            self._connection.close()  # the engine closes it only if it was ever used
+        self._reader = self._writer = self._connection = None
 
     def rebuild(self, reason: Text) -> Path:
         """Move the file aside and begin a fresh one, while open. On the writer's thread only."""
@@ -346,6 +350,10 @@ class Database:
         self._jobs.put((work, future))  # type: ignore[arg-type]
         return future
 
+    def call(self, work: Callable[[], T]) -> T:
+        """Run a function on the writer's thread and wait for it; blocks."""
+        return work() if threading.current_thread() is self._thread else self.submit(work).result()
+
     async def write(self, work: Callable[[], T]) -> T:
         """Run a function on the writer's thread and wait for it without holding up the loop."""
         return await asyncio.wrap_future(self.submit(work))
@@ -382,13 +390,11 @@ class Database:
 
     def shrink(self) -> None:
         """Give free pages back to the disk. On the writer's thread only."""
-        assert self._writer is not None
+        assert self._connection is not None
         try:
-            with closing(self._writer.raw_connection()) as pooled:
-                driver = pooled.driver_connection
-                assert driver is not None
-                driver.execute("PRAGMA incremental_vacuum").fetchall()
-                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            # A script, because each step frees one page and `execute` takes a single step.
+            self._connection.executescript("PRAGMA incremental_vacuum")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as error:
             raise store_error(error, self.path) from error
 

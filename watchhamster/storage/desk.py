@@ -132,7 +132,7 @@ class DeskStore:
         fresh one; `notices` say which.
         """
         if self._db.open(read_only=read_only) is not None:
-            self._db.submit(self._skip_ids).result()
+            self._db.call(self._skip_ids)
 
     def close(self) -> None:
         """Finish what is being written, and close."""

@@ -23,6 +23,7 @@ import threading
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -201,7 +202,7 @@ class MarketStore:
 
         self._ids: dict[SeriesKey, int] = {}  # the writer's
         self._checked: set[tuple[int, int]] = set()  # blocks (id, checksum) found right within the hour
-        self._recheck_at = self._seal_at = clock.monotonic()
+        self._recheck_at = self._seal_at = self._mend_at = clock.monotonic()
 
     # ------------------------------------------------------------ life
 
@@ -213,7 +214,7 @@ class MarketStore:
         """
         damaged = self._db.open(read_only=read_only)
         if damaged is not None:
-            self._db.submit(lambda: self._salvage(damaged)).result()
+            self._db.call(lambda: self._salvage(damaged))
 
     def close(self) -> None:
         """Commit what is buffered and close. Raises `StoreError` if that cannot be; the rest is fetched again."""
@@ -314,16 +315,16 @@ class MarketStore:
         for start in range(0, max(1, len(candles)), _CHUNK):
             part = candles[start : start + _CHUNK]
             last = start + _CHUNK >= len(candles)
-            counts += self._db.submit(lambda part=part, last=last: chunk(part, last)).result()  # type: ignore[misc]
+            counts += self._db.call(partial(chunk, part, last))
         return counts
 
     def flush(self) -> None:
         """Return when everything appended so far is on the disk. Raises `StoreError` when it cannot be written."""
-        self._db.submit(lambda: self._flush(raises=True)).result()
+        self._db.call(lambda: self._flush(raises=True))
 
     def seal(self) -> int:
         """Turn the rows of finished periods into blocks; how many blocks were written."""
-        return self._db.submit(self._seal).result()
+        return self._db.call(self._seal)
 
     def _each_second(self) -> None:
         now = self._clock.monotonic()
@@ -347,6 +348,8 @@ class MarketStore:
                     self._buffered -= sum(len(waiting.candles) for waiting in self._taken.values())
                     self._taken, self._waiting = self._waiting, {}
         except StoreError as error:
+            if self._mend(error):
+                return self._flush(raises)
             with self._lock:
                 if self._problem is None or self._problem.code != error.code:
                     self._since_ns = self._clock.now_ns()
@@ -610,16 +613,26 @@ class MarketStore:
         # The buffer before the file: a batch committed in between is then seen twice rather than not at all.
         waiting = self._pending(instrument, name)
         candles = [candle for candle in waiting.candles if since_ns <= candle.open_ns < until_ns]
-        parts, damage, fetched = Assembly(len(candles)), list[_Damage](), list[Interval]()
-        with self._db.reading() as connection:
-            series = _find_series(connection, (instrument, name))
-            if connection is not None and series is not None:
+
+        def stored_part() -> tuple[Assembly, list[_Damage], list[Interval]]:
+            with self._db.reading() as connection:
+                series = _find_series(connection, (instrument, name))
+                if connection is None or series is None:
+                    return Assembly(len(candles)), [], []
                 parts, damage = self._columns(connection, series, tf, since_ns, until_ns, len(candles))
                 if first:
                     parts.put(_firsts(connection, series, since_ns, until_ns))
-                fetched = _fetched(connection, series, since_ns, until_ns)
+                return parts, damage, _fetched(connection, series, since_ns, until_ns)
+
+        try:
+            parts, damage, fetched = stored_part()
+        except StoreError as error:
+            problem = error  # the name ends with the clause
+            if self._db.read_only or not self._db.call(lambda: self._mend(problem)):
+                raise
+            parts, damage, fetched = stored_part()
         if damage and not self._db.read_only:
-            self._db.submit(lambda: self._quarantine(damage)).result()
+            self._db.call(lambda: self._quarantine(damage))
         if candles:
             stored = _rows_at(parts.columns, [candle.open_ns for candle in candles])
             latest: dict[int, Row] = {}
@@ -730,6 +743,15 @@ class MarketStore:
                 raise
             return error.text
         return None if said == "ok" else Text("{reason}", {"reason": said.splitlines()[-1]})
+
+    def _mend(self, error: StoreError) -> bool:
+        """Rebuild a file that turned out to be damaged while in use; at most once an hour. On the writer's thread."""
+        now = self._clock.monotonic()
+        if error.code != "database_damaged" or now < self._mend_at:
+            return False
+        self._mend_at = now + _RECHECK_S
+        self._rebuild(error.text)
+        return True
 
     def _rebuild(self, reason: Text) -> Path:
         moved = self._db.rebuild(reason)
@@ -959,7 +981,7 @@ class MarketStore:
             self._forget()
             return kept
 
-        return self._db.submit(work).result()
+        return self._db.call(work)
 
     def prune(self, retention: Retention) -> Pruned:
         """Delete history beyond the retention, imported candles too; what goes is `not_fetched` again.
@@ -967,7 +989,7 @@ class MarketStore:
         Days go by whole periods. Above the size the finest timeframes lose their oldest periods first, and the last
         seven days always stay.
         """
-        return self._db.submit(lambda: self._prune(retention)).result()
+        return self._db.call(lambda: self._prune(retention))
 
     def _prune(self, retention: Retention) -> Pruned:
         self._flush()
