@@ -78,6 +78,7 @@ class _Model(QAbstractTableModel):
         self.columns = columns
         self.keys: list[Key] = []
         self.rows: dict[Key, Any] = {}
+        self.sorted_by: tuple[int, bool] | None = None  # column, descending; None: as given
 
     def rowCount(self, parent: Index = _NOWHERE) -> int:
         return 0 if parent.isValid() else len(self.keys)
@@ -95,7 +96,10 @@ class _Model(QAbstractTableModel):
             return None
         column = self.columns[section]
         if role == Qt.ItemDataRole.DisplayRole:
-            return column.title()
+            arrow = (
+                "" if self.sorted_by is None or self.sorted_by[0] != section else "▾ " if self.sorted_by[1] else "▴ "
+            )
+            return arrow + column.title()
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return _alignment(column)
         return None
@@ -163,7 +167,6 @@ class RowView(QTableView):
         self._compact = compact
         self._model = _Model(self._columns, self)
         self._given: list[Key] = []  # the order rows were given in
-        self._sorted_by: tuple[int, bool] | None = None  # column, descending
         self._cells: dict[Key, _Cells] = {}
         self._widths: dict[tuple[str, bool], int] = {}
         self._sparks: dict[Key, tuple[Any, QPixmap]] = {}
@@ -263,12 +266,8 @@ class RowView(QTableView):
 
     def sort_by(self, column: int | None, descending: bool = False) -> None:
         """Sort by a column, or None: as given. Rows move when this or `resort` is called, never under the hand."""
-        self._sorted_by = None if column is None else (column, descending)
-        head = self.horizontalHeader()
-        head.setSortIndicatorShown(column is not None)
-        if column is not None:
-            order = Qt.SortOrder.DescendingOrder if descending else Qt.SortOrder.AscendingOrder
-            head.setSortIndicator(column, order)
+        self._model.sorted_by = None if column is None else (column, descending)
+        self.retitle()
         self.resort()
 
     def resort(self) -> None:
@@ -277,9 +276,9 @@ class RowView(QTableView):
         self.viewport().update()
 
     def _in_order(self) -> list[Key]:
-        if self._sorted_by is None:
+        if self._model.sorted_by is None:
             return list(self._given)
-        column, descending = self._sorted_by
+        column, descending = self._model.sorted_by
         value = self._columns[column].order
         assert value is not None
         rows = self._model.rows
@@ -291,9 +290,9 @@ class RowView(QTableView):
         """Ascending, descending, as given."""
         if self._columns[column].order is None:
             return
-        if self._sorted_by == (column, False):
+        if self._model.sorted_by == (column, False):
             self.sort_by(column, descending=True)
-        elif self._sorted_by == (column, True):
+        elif self._model.sorted_by == (column, True):
             self.sort_by(None)
         else:
             self.sort_by(column)
@@ -392,12 +391,20 @@ class RowView(QTableView):
         super().resizeEvent(event)
         self._fit_columns()
 
+    def retitle(self) -> None:
+        """Ask the columns for their titles again."""
+        self._model.headerDataChanged.emit(Qt.Orientation.Horizontal, 0, len(self._columns) - 1)
+
+    def reformat(self) -> None:
+        """Ask the columns for every text again: the zone or the language has changed."""
+        self._cells.clear()
+        self.viewport().update()
+
     def changeEvent(self, event: QEvent) -> None:
         """Another language has other titles and other words in the cells."""
         if event.type() == QEvent.Type.LanguageChange:
-            self._cells.clear()
-            self._model.headerDataChanged.emit(Qt.Orientation.Horizontal, 0, len(self._columns) - 1)
-            self.viewport().update()
+            self.retitle()
+            self.reformat()
         super().changeEvent(event)
 
     def paintEvent(self, event: QPaintEvent) -> None:
