@@ -190,8 +190,10 @@ class Comparison(msgspec.Struct, frozen=True):
 
     def arrays(self, *arguments: Column) -> Any:
         left, right = arguments
-        truth = np.where(self.compare(left, right), np.int8(1), np.int8(-1))
-        truth[np.isnan(left) | np.isnan(right)] = 0
+        truth = self.compare(left, right).view(np.int8) * np.int8(2) - np.int8(1)
+        undefined = np.isnan(left) | np.isnan(right)
+        if undefined.any():
+            truth[undefined] = 0
         return truth
 
     def steps(self, values: list[Any], result: int, arguments: Sequence[int], history: Any) -> tuple[Closure, Closure]:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from watchhamster.formula.graph import NAN, Array, Closure, Column, Kind
+from watchhamster.formula.graph import NAN, Array, Closure, Column, Kind, finite
 
 
 def _import_talib() -> tuple[Any, Any, Any]:
@@ -73,8 +73,8 @@ class Indicator(msgspec.Struct, frozen=True):
         for start, stop in _runs(columns, need + 1):
             found = function(*(c[start:stop] for c in columns), **dict(self.parameters))
             for result, part in zip(results, found if self.outputs > 1 else (found,), strict=True):
-                result[start + need : stop] = part[need:] + 0.0  # of 0.0 and -0.0 in a window either may come
-        results = [np.where(np.isfinite(r), r, NAN) for r in results]
+                # Of 0.0 and -0.0 in a window either may come, so neither is told from the other.
+                result[start + need : stop] = finite(part[need:] + 0.0)
         return results[0] if self.outputs == 1 else tuple(results)
 
     def steps(
@@ -198,7 +198,10 @@ def _defined(columns: Sequence[Array]) -> Any:
 
 def _runs(columns: Sequence[Array], least: int) -> list[tuple[int, int]]:
     """Spans of bars on which every column is defined, at least so long."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], _defined(columns), [False])).astype(np.int8)))
+    defined = _defined(columns)
+    if defined.all():
+        return [(0, len(defined))] if len(defined) >= least else []
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], defined, [False])).astype(np.int8)))
     starts, stops = edges[::2], edges[1::2]
     long = stops - starts >= least
     return list(zip(starts[long].tolist(), stops[long].tolist(), strict=True))
