@@ -102,9 +102,12 @@ class Tokens:
 
     def mixed(self, colour: QColor, share: float, ground: QColor | None = None) -> QColor:
         """`share` (0 to 1) of a colour on the panel (or another ground), opaque: cheaper to paint than alpha."""
-        under = ground or self.panel
-        a, b = colour.getRgbF()[:3], under.getRgbF()[:3]  # type: ignore[index]
-        return QColor.fromRgbF(*(x * share + y * (1 - share) for x, y in zip(a, b, strict=True)))
+        under, rest = ground or self.panel, 1 - share
+        return QColor(
+            round(colour.red() * share + under.red() * rest),
+            round(colour.green() * share + under.green() * rest),
+            round(colour.blue() * share + under.blue() * rest),
+        )
 
     def hatch(self) -> QBrush:
         """The diagonal hatch of what is simulated."""
