@@ -70,3 +70,10 @@ def test_market_addresses_and_sentences_stay_readable(text: str) -> None:
 def test_redacting_never_fails_and_is_settled_after_once(text: str) -> None:
     once = redact(text)
     assert redact(once) == once
+
+
+def test_a_secret_that_is_gone_is_forgotten() -> None:
+    secret = Secret("a passing fancy")
+    assert "fancy" not in redact("a passing fancy")
+    del secret
+    assert redact("a passing fancy") == "a passing fancy"

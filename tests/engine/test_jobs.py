@@ -155,7 +155,7 @@ def test_autumns_repeated_hour_counts_once_and_springs_missing_one_too() -> None
         job = Job("often", "0,30 * * * *", often, "America/New_York", once_a="minute")
         async with running(Jobs([job], MemoryDesk(), clock)):
             await clock.sleep(4 * 3600)
-        assert often.times == [f"11-01 0{h}:{m}" for h in (5, 6, 7, 8, 9) for m in ("00", "30")][1:9]  # it only ticks
+        assert often.times == [f"11-01 0{h}:{m}" for h in (5, 6, 7, 8, 9) for m in ("00", "30")][1:8]  # it only ticks
 
     run(main)
 

@@ -7,14 +7,13 @@ every secret this process holds and whatever else looks like one in a URL.
 from __future__ import annotations
 
 import re
-import threading
 import weakref
 from typing import NoReturn
 
 HIDDEN = "***"
 
-_alive: weakref.WeakSet[Secret] = weakref.WeakSet()
-_lock = threading.Lock()  # secrets are made in the credential store's threads too
+# Logs come from any thread: a dictionary can be listed while another thread adds to it, a WeakSet cannot.
+_alive: dict[int, weakref.ref[Secret]] = {}
 
 
 class Secret:
@@ -24,8 +23,8 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         self._value = value
-        with _lock:
-            _alive.add(self)
+        key = id(self)
+        _alive[key] = weakref.ref(self, lambda _gone: _alive.pop(key, None))
 
     def reveal(self) -> str:
         """The text itself. Call it where it is used, and keep nothing of it."""
@@ -72,8 +71,7 @@ def redact(text: str) -> str:
 
     A URL keeps its host and the parts that public market data has; whatever else may be a token becomes `***`.
     """
-    with _lock:
-        known = {secret._value for secret in _alive}
+    known = {secret._value for reference in list(_alive.values()) if (secret := reference()) is not None}
     for value in sorted((v for v in known if len(v) >= 4), key=len, reverse=True):
         if value in text:
             text = text.replace(value, HIDDEN)
