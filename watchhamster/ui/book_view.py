@@ -559,6 +559,7 @@ class TapeView(RowView):
         scrolled = bar.value()
         self.set_rows((t.id, t) for t in newest_first)
         if scrolled and old:
+            self.executeDelayedItemsLayout()  # the bar is to know of the new rows
             fresh = next((i for i, t in enumerate(newest_first) if t.id == old[0]), 0)
             bar.setValue(scrolled + fresh * self.verticalHeader().defaultSectionSize())
 
