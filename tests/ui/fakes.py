@@ -88,6 +88,7 @@ class FakeEngine:
         self.muted_until_ns: int | None = None
         self.asked: list[tuple[Any, ...]] = []
         self.stopped = False
+        self.on_show: Callable[[], None] | None = None
         self._rng = random.Random(seed)
         self._observers: list[Callable[[Event | Alert], None]] = []
         self._rules: list[Rule] = []
@@ -109,7 +110,7 @@ class FakeEngine:
             node(
                 "storage",
                 None,
-                node("history", "warning", value="3.9 GB", age_s=5, detail=Text("almost at its limit")),
+                node("history", "warning", value=3_900_000_000, age_s=5, detail=Text("almost at its limit")),
                 node("backup", "ok", age_s=36_000),
             ),
             node("rules", "ok", value=2),
@@ -135,8 +136,17 @@ class FakeEngine:
         price = steps.round(self._prices[instrument] * (1 + self._rng.gauss(0, 0.0004)))
         self._prices[instrument] = price
         now = self.clock.at_ns
-        side = self._rng.choice(("buy", "sell"))
-        self.say(Trade(instrument, now, now, len(self.asked) + now, price, round(self._rng.expovariate(9), 8), side))
+        self.say(
+            Trade(
+                instrument,
+                now,
+                now,
+                len(self.asked) + now,
+                price,
+                round(self._rng.expovariate(9), 8),
+                "sell" if price % 2 else "buy",
+            )
+        )
         self.say(self.book(instrument))
         self.say(self._ticker(instrument, self._rng.gauss(0, 0.02)))
         open_ns = timeframe("1m").open_ns(now)
@@ -290,7 +300,7 @@ class FakeEngine:
         return self.tree
 
     def metrics(self) -> Metrics:
-        return Metrics({"upbit": "live"}, 38.0, 1204.0, 142.0)
+        return Metrics({"upbit": "live"}, 38.0, 1204.0, 142.0, 3_900_000_000)
 
     async def away(self) -> Any:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import plistlib
 import shlex
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
@@ -91,10 +93,7 @@ class Autostart:
 
     def _registry(self, value: str | None) -> str | None:
         """Read (None), remove ("") or write the Run value."""
-        if sys.platform != "win32":
-            raise OSError("there is no registry here")
-        import winreg
-
+        winreg: Any = importlib.import_module("winreg")  # its types exist on Windows only
         path = r"Software\Microsoft\Windows\CurrentVersion\Run"
         with winreg.CreateKeyEx(winreg.HKEY_CURRENT_USER, path, 0, winreg.KEY_ALL_ACCESS) as key:
             if value:

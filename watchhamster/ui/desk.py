@@ -74,7 +74,7 @@ class DeskPage(QMainWindow):
         t = theme.current()
         wide = max(self.width(), 900)
         side = min(t.px(372), wide * 27 // 100)
-        right = min(t.px(290), wide * 25 // 100)
+        right = max(min(t.px(290), wide * 25 // 100), min(t.px(264), wide * 30 // 100))
         pair = [self._docks[name] for name in ("watch-list", "order-book") if name in self._docks]
         self.resizeDocks(pair, [side, right][: len(pair)], Qt.Orientation.Horizontal)
         tall = [self._docks[name] for name in ("order-book", "trades") if name in self._docks]

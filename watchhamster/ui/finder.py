@@ -203,8 +203,8 @@ class _Row(QStyledItemDelegate):
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: object) -> None:
         t = theme.current()
         choice = index.data(Qt.ItemDataRole.UserRole)  # type: ignore[attr-defined]
-        rect = option.rect  # type: ignore[attr-defined]
-        if option.state & QStyle.StateFlag.State_Selected:  # type: ignore[attr-defined]
+        rect = option.rect
+        if option.state & QStyle.StateFlag.State_Selected:
             painter.fillRect(rect, t.mixed(t.accent, 0.22, t.raised))
         inner = rect.adjusted(theme.BETWEEN + 2, 0, -theme.BETWEEN - 2, 0)
         painter.setFont(t.font())
@@ -231,6 +231,7 @@ class Palette(Translated, QFrame):
 
     def __init__(self, window: QWidget, actions: Callable[[], list[QAction]]) -> None:
         super().__init__(window)
+        self._window = window
         self._actions = actions
         self.field = Finder(self, self._matching, lambda: (_("What would you like to do?"), _("Commands")))
         layout = QVBoxLayout(self)
@@ -265,7 +266,7 @@ class Palette(Translated, QFrame):
         return False
 
     def _place(self) -> None:
-        window = self.parentWidget()
+        window = self._window
         width = min(theme.current().px(560), window.width() - 2 * theme.AROUND)
         self.setGeometry((window.width() - width) // 2, theme.current().px(64), width, self.sizeHint().height())
 

@@ -21,13 +21,12 @@ from PySide6.QtCore import (
     Qt,
     Signal,
 )
-from PySide6.QtGui import QFontMetrics, QKeyEvent, QPainter, QPaintEvent
+from PySide6.QtGui import QFontMetrics, QKeyEvent, QPainter, QPaintEvent, QPalette, QShowEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QFormLayout,
     QFrame,
     QHBoxLayout,
-    QLabel,
     QListView,
     QMenu,
     QPushButton,
@@ -44,8 +43,8 @@ from watchhamster.core.text import _, ngettext, pgettext, say
 from watchhamster.monitor.alerts import Alert, Delivery
 from watchhamster.ui import format, theme
 from watchhamster.ui.bridge import Errands, Occurrence
+from watchhamster.ui.controls import plain_text, table_style
 from watchhamster.ui.language import Translated, named
-from watchhamster.ui.status_view import table_style
 
 if TYPE_CHECKING:
     from watchhamster.engine.engine import Engine
@@ -255,8 +254,8 @@ class _AlertRow(QStyledItemDelegate):
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
         t = theme.current()
         alert = self._book.alert(index)
-        rect: QRect = option.rect  # type: ignore[attr-defined]
-        if option.state & QStyle.StateFlag.State_Selected:  # type: ignore[attr-defined]
+        rect: QRect = option.rect
+        if option.state & QStyle.StateFlag.State_Selected:
             painter.fillRect(rect, t.mixed(t.accent, 0.18))
         quiet = alert.acknowledged_ns is not None or alert.resolved_ns is not None
         sign = t.sign(alert.severity)
@@ -269,21 +268,22 @@ class _AlertRow(QStyledItemDelegate):
         def put(text: str, width: int, colour: object, line: QRect, *, bold: bool = False) -> None:
             font = t.font("base", bold) if bold else base
             painter.setFont(font)
-            painter.setPen(colour)  # type: ignore[arg-type]
+            painter.setPen(colour)
             shown = QFontMetrics(font).elidedText(text, Qt.TextElideMode.ElideRight, width)
             painter.drawText(QRect(line.left(), line.top(), width, line.height()), middle, shown)
             line.setLeft(line.left() + width + theme.BETWEEN)
 
         def put_right(text: str, colour: object, line: QRect) -> None:
             painter.setFont(small)
-            painter.setPen(colour)  # type: ignore[arg-type]
+            painter.setPen(colour)
             painter.drawText(line, middle | Qt.AlignmentFlag.AlignRight, text)
             line.setRight(line.right() - QFontMetrics(small).horizontalAdvance(text) - theme.BETWEEN)
 
         first = QRect(box)
         if not self._view.dense:
             first.setHeight(box.height() // 2)
-        put_right(life, t.sign(state).colour if not quiet else t.secondary, first)
+        if box.width() > t.px(300):  # else the sentence matters more
+            put_right(life, t.sign(state).colour if not quiet else t.secondary, first)
         put(sign.glyph, t.px(14), t.secondary if quiet else sign.colour, first)
         # With colour and shape comes the word, as wide as the longest so that the columns stand.
         widest = max(metrics.horizontalAdvance(t.sign(s).word) for s in ("info", "warning", "critical"))
@@ -350,12 +350,14 @@ class AlertDetail(Translated, QScrollArea):
         self.setAccessibleName(_("Alert in full"))
         t = theme.current()
         page = QWidget()
+        page.setBackgroundRole(QPalette.ColorRole.Base)
+        page.setAutoFillBackground(True)
         layout = QVBoxLayout(page)
         layout.setContentsMargins(*[theme.AROUND] * 4)
         layout.setSpacing(theme.BETWEEN)
         alert = self._alert
         if alert is None:
-            layout.addWidget(_text(_("Choose an alert to see why it fired and who was told."), t.secondary.name()))
+            layout.addWidget(plain_text(_("Choose an alert to see why it fired and who was told."), t.secondary.name()))
         else:
             self._fill(layout, alert)
         layout.addStretch(1)
@@ -365,12 +367,12 @@ class AlertDetail(Translated, QScrollArea):
         t = theme.current()
         sign = t.sign(alert.severity)
         zone = self._book.zone()
-        head = _text(f"{sign.glyph} {sign.word}", sign.colour.name())
+        head = plain_text(f"{sign.glyph} {sign.word}", sign.colour.name())
         layout.addWidget(head)
-        title = _text(alert.name)
+        title = plain_text(alert.name)
         title.setFont(t.font("base", bold=True))
         layout.addWidget(title)
-        layout.addWidget(_text(say(alert.text)))
+        layout.addWidget(plain_text(say(alert.text)))
         facts = QFormLayout()
         facts.setHorizontalSpacing(theme.AROUND)
         facts.setVerticalSpacing(theme.INSIDE)
@@ -394,7 +396,7 @@ class AlertDetail(Translated, QScrollArea):
             rows.append((_("Revised"), _("The venue has since corrected the bar that fired it.")))
         rows += [(name, _evidence(value)) for name, value in alert.values.items()]
         for name, value in rows:
-            facts.addRow(_text(name, t.secondary.name()), _text(value))
+            facts.addRow(plain_text(name, t.secondary.name()), plain_text(value))
         layout.addLayout(facts)
         buttons = QHBoxLayout()
         if alert.acknowledged_ns is None and alert.id is not None:
@@ -415,7 +417,7 @@ class AlertDetail(Translated, QScrollArea):
         buttons.addStretch(1)
         layout.addLayout(buttons)
         if self._deliveries:
-            told = _text(_("Who was told"), t.secondary.name())
+            told = plain_text(_("Who was told"), t.secondary.name())
             layout.addWidget(told)
         for delivery in self._deliveries:
             layout.addLayout(self._delivery(delivery, zone))
@@ -425,7 +427,7 @@ class AlertDetail(Translated, QScrollArea):
         state, word = delivery_state(delivery)
         sign = t.sign(state)
         line = QHBoxLayout()
-        line.addWidget(_text(sign.glyph, sign.colour.name()), 0, Qt.AlignmentFlag.AlignTop)
+        line.addWidget(plain_text(sign.glyph, sign.colour.name()), 0, Qt.AlignmentFlag.AlignTop)
         parts = [f"{channel_name(delivery.channel)}: {word}"]
         if delivery.done_ns is not None:
             parts.append(format.moment(delivery.done_ns, zone))
@@ -436,7 +438,7 @@ class AlertDetail(Translated, QScrollArea):
         if delivery.repeated:
             parts.append(_("may have arrived twice"))
         parts += [text for text in (delivery.receipt, delivery.error) if text]
-        line.addWidget(_text(" · ".join(parts)), 1)
+        line.addWidget(plain_text(" · ".join(parts)), 1)
         if delivery.state in ("expired", "dead", "muted") and delivery.id is not None:
             number = delivery.id
             again = QPushButton(_("Send again"))
@@ -457,6 +459,7 @@ class AlertsPage(QWidget):
 
     def __init__(self, rules: QWidget, book: AlertBook, engine: Engine, errands: Errands) -> None:
         super().__init__()
+        self._book = book
         self.list = AlertList(book, engine, errands, dense=False)
         self.detail = AlertDetail(book, engine, errands)
         self.list.chosen.connect(self.detail.show_alert)
@@ -474,6 +477,13 @@ class AlertsPage(QWidget):
     def select(self, alert: Alert) -> None:
         """Show this alert in full."""
         self.list.select(alert)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Qt's: the newest is in full until another one is chosen."""
+        super().showEvent(event)
+        alerts = self._book.alerts()
+        if alerts and not self.list.selectionModel().hasSelection():
+            self.list.select(alerts[0])
 
 
 def channel_name(channel: str) -> str:
@@ -503,14 +513,3 @@ def _evidence(value: float | bool | None) -> str:
     if isinstance(value, bool):
         return _("true") if value else _("false")
     return format.exact(float(f"{value:.10g}"))
-
-
-def _text(text: str, colour: str = "") -> QLabel:
-    """A line of plain text that wraps and can be selected."""
-    label = QLabel(text)
-    label.setTextFormat(Qt.TextFormat.PlainText)
-    label.setWordWrap(True)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    if colour:
-        label.setStyleSheet(f"color: {colour};")
-    return label

@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from PySide6.QtCore import QEvent, QObject, QPoint, QRect, QSize, QStringListModel, Qt, QTimer, Signal
-from PySide6.QtGui import QFont, QFontDatabase, QFontMetrics, QKeyEvent, QPainter, QPaintEvent
+from PySide6.QtGui import QFont, QFontDatabase, QFontMetrics, QKeyEvent, QPainter, QPaintEvent, QPalette
 from PySide6.QtWidgets import (
     QAbstractItemView,
-    QCheckBox,
-    QComboBox,
     QCompleter,
     QDialog,
     QDialogButtonBox,
@@ -46,10 +44,10 @@ from watchhamster.monitor.alerts import Rule
 from watchhamster.monitor.watch import price_rule as make_price_rule
 from watchhamster.ui import format, theme
 from watchhamster.ui.bridge import Errands
+from watchhamster.ui.controls import Check, Combo, table_style
 from watchhamster.ui.inbox import channel_name
 from watchhamster.ui.language import Translated, named
 from watchhamster.ui.shell import UNDO_S, MessageLine
-from watchhamster.ui.status_view import table_style
 
 if TYPE_CHECKING:
     from watchhamster.engine.engine import Engine
@@ -345,14 +343,14 @@ class RuleForm(Translated, QDialog):
         self.name = QLineEdit(rule.name)
         self.formula = FormulaField()
         self.instruments = QLineEdit(", ".join(rule.instruments))
-        self.timeframe = QComboBox()
+        self.timeframe = Combo()
         self.timeframe.addItems([*COMMON] if rule.timeframe in COMMON else [*COMMON, rule.timeframe])
         self.timeframe.setCurrentText(rule.timeframe)
         self.lasting = _Duration(rule.for_s)
         self.cooldown = _Duration(rule.cooldown_s)
-        self.severity = QComboBox()
-        self.channels = {name: QCheckBox() for name in dict.fromkeys((*CHANNELS, *rule.channels))}
-        self.repeat, self.forming, self.sound = QCheckBox(), QCheckBox(), QCheckBox()
+        self.severity = Combo()
+        self.channels = {name: Check() for name in dict.fromkeys((*CHANNELS, *rule.channels))}
+        self.repeat, self.forming, self.sound = Check(), Check(), Check()
         for box, on in ((self.repeat, rule.repeat), (self.forming, rule.forming), (self.sound, rule.sound)):
             box.setChecked(on)
         for channel, box in self.channels.items():
@@ -582,8 +580,9 @@ class _Duration(Translated, QWidget):
         super().__init__()
         self._number = QDoubleSpinBox()
         self._number.setRange(0, 9999)
+        self._number.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
         self._number.setDecimals(0 if seconds == int(seconds) else 3)
-        self._unit = QComboBox()
+        self._unit = Combo()
         unit = next((i for i in (3, 2, 1) if seconds and seconds % self.UNITS[i][1] == 0), 0)
         for name, _seconds in self.UNITS:
             self._unit.addItem(name)
@@ -595,6 +594,7 @@ class _Duration(Translated, QWidget):
         layout.addWidget(self._unit)
         layout.addStretch(1)
         self.setFocusProxy(self._number)
+        self._number.setMinimumWidth(theme.current().px(96))
         self._number.valueChanged.connect(self.changed)
         self._unit.currentIndexChanged.connect(self.changed)
         self.words()
@@ -651,12 +651,15 @@ class RuleList(Translated, QWidget):
         self._remove.clicked.connect(self._remove_selected)
         self._empty = QLabel()
         self._empty.setWordWrap(True)
+        self.setBackgroundRole(QPalette.ColorRole.Base)
+        self.setAutoFillBackground(True)
         head = QHBoxLayout()
         head.setContentsMargins(theme.AROUND, theme.BETWEEN, theme.BETWEEN, theme.BETWEEN)
         head.addWidget(self._title, 1)
         head.addWidget(self._add)
         foot = QHBoxLayout()
-        foot.setContentsMargins(theme.BETWEEN, theme.BETWEEN, theme.BETWEEN, theme.BETWEEN)
+        foot.setContentsMargins(*[theme.BETWEEN] * 4)
+        foot.setSpacing(theme.BETWEEN)
         for button in (self._edit, self._switch, self._remove):
             foot.addWidget(button)
         foot.addStretch(1)
@@ -798,7 +801,7 @@ class RuleList(Translated, QWidget):
 
     def _themed(self) -> None:
         t = theme.current()
-        self.setStyleSheet(table_style(t) + f"RuleList {{ background: {t.panel.name()}; }}")
+        self.setStyleSheet(table_style(t))
         self._title.setFont(t.font("base", bold=True))
         self._empty.setStyleSheet(f"color: {t.secondary.name()};")
         self.list.scheduleDelayedItemsLayout()
@@ -817,8 +820,8 @@ class _RuleRow(QStyledItemDelegate):
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: object) -> None:
         t = theme.current()
         rule: Rule = index.data(Qt.ItemDataRole.UserRole)  # type: ignore[attr-defined]
-        rect: QRect = option.rect  # type: ignore[attr-defined]
-        if option.state & QStyle.StateFlag.State_Selected:  # type: ignore[attr-defined]
+        rect: QRect = option.rect
+        if option.state & QStyle.StateFlag.State_Selected:
             painter.fillRect(rect, t.mixed(t.accent, 0.18))
         box = rect.adjusted(theme.AROUND, 2, -theme.BETWEEN, -2)
         first, second = QRect(box), QRect(box)

@@ -23,8 +23,9 @@ from watchhamster.core.bars import Bars, Span
 from watchhamster.core.instruments import InstrumentInfo
 from watchhamster.core.market import Candle, FeedChanged
 from watchhamster.core.ports import WatchHamsterError
-from watchhamster.core.text import _, ngettext, pgettext, say
+from watchhamster.core.text import _, pgettext, say
 from watchhamster.core.timeframes import SECOND_NS, timeframe
+from watchhamster.engine.away import Away, Gap
 from watchhamster.monitor.alerts import Alert, Rule
 from watchhamster.monitor.status import StatusNode, title
 from watchhamster.settings import Value
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("watchhamster.ui")
 FIRST_BARS = 600  # of a series, until more is asked for
 SLOW_MS = 1000
+AWAY_EVERY = 5  # slow beats
 DRAG_TRY_MS = 250
 LAYOUT = "desk"
 
@@ -74,6 +76,7 @@ class Session(QObject):
         self._look, self._home = look, home  # no home: a picture is taken, nothing is remembered
         self._player = sound.find_player()
         self._told_of_tray = False
+        self._beats = 0
         self._engine_started = False
         self.instrument = ""
         self.timeframe = "1m"
@@ -84,7 +87,7 @@ class Session(QObject):
 
         self.chart = ChartView(zone=self.zone())
         self.book = BookView()
-        self.tape = TapeView(self.zone())
+        self.tape = TapeView(zone=self.zone())
         self.watch_list = WatchList(engine, errands, shell.messages)
         self.alerts = AlertBook(engine, errands)
         self.rules = RuleList(engine, errands, shell.messages)
@@ -110,7 +113,7 @@ class Session(QObject):
             shell.add_page(name, page)
         self.tray = Tray(self)
         shell.may_hide = lambda: self.tray.is_there() and engine.settings.on("close_to_tray")
-        shell.top.find = self._find
+        shell.top.choices = self._find
         shell.top.search.setEnabled(True)
         shell.top.timeframes.setEnabled(True)
         self._wire()
@@ -154,10 +157,15 @@ class Session(QObject):
             self.choose(wanted, place.get("timeframe", "1m"))
         else:
             self.chart.set_message(_("Press / and type a name to choose an instrument."))
+        self.engine.on_show = self.shell.come_forward
+        await self._ask_away()
+        self.slow_beat()
+
+    async def _ask_away(self) -> None:
         away = await self.engine.away()
         if away is not None:
             self.show_away(away)
-        self.slow_beat()
+            self.alerts.read()
 
     async def close(self) -> None:
         """Stop showing; keep what the person arranged."""
@@ -192,8 +200,8 @@ class Session(QObject):
         top.timeframes.mark(self.timeframe)
         if changed:
             top.instrument.show_instrument(named(instrument, info), instrument.partition(":")[2])
-            self.book.set_instrument(instrument, info)
-            self.tape.set_instrument(instrument, info)
+            self.book.set_instrument(info)
+            self.tape.set_instrument(info)
             self.watch_list.mark(instrument)
             self._fill_book()
         self._show_price()
@@ -290,18 +298,25 @@ class Session(QObject):
         book = news.books.get(self.instrument)
         if book is not None:
             self.book.set_book(book)
+        if self.instrument in news.trades:
+            self.book.set_trades(list(self.engine.board.trades(self.instrument)))
         if self.instrument in news.trades or self.instrument in news.tickers:
             self._show_price()
 
     def _take_tape(self, news: News) -> None:
         if self.instrument in news.trades:
-            self.tape.set_trades(self.engine.board.trades(self.instrument))
+            self.tape.set_trades(list(self.engine.board.trades(self.instrument)))
 
     def _fill_book(self) -> None:
         """Everything the board knows of the instrument in hand."""
         board = self.engine.board
-        self.book.set_book(board.book(self.instrument))
-        self.tape.set_trades(board.trades(self.instrument))
+        book, ticker = board.book(self.instrument), board.ticker(self.instrument)
+        trades = list(board.trades(self.instrument))
+        if book is not None:
+            self.book.set_book(book)
+        self.book.set_trades(trades)
+        self.tape.set_trades(trades)
+        self.book.set_previous_close(ticker.previous_close if ticker is not None else None)
 
     def _show_price(self) -> None:
         ticker = self.engine.board.ticker(self.instrument)
@@ -386,6 +401,9 @@ class Session(QObject):
             self.settings.usage.show_bytes(self.engine.metrics().history_bytes)
         if self.instrument:
             self._show_price()
+        self._beats += 1
+        if self._engine_started and self._beats % AWAY_EVERY == 0:  # the machine may have slept
+            self.errands.run(self, self._ask_away())
 
     def _show_status(self, tree: StatusNode) -> None:
         line, metrics = self.shell.status, self.engine.metrics()
@@ -421,6 +439,16 @@ class Session(QObject):
             self.shell.messages.say(lambda: _("There is no price yet to tell which way it must go."), state="warning")
             return
         self.rules.save(rule, self._alert_made)
+
+    def _offer_alert(self, price: float) -> None:
+        """A price was clicked in the book or on the tape: that may have been by accident, so it is only offered."""
+        info = self.engine.info(self.instrument)
+        shown = format.price(price, info.steps if info is not None else None)
+        self.shell.messages.say(
+            lambda: _("Price {price}").format(price=shown),
+            act=lambda: _("Alert here"),
+            run=lambda: self._alert_at(price, False),
+        )
 
     def _alert_made(self, rule: Rule) -> None:
         self.shell.messages.say(
@@ -510,7 +538,8 @@ class Session(QObject):
         chart.history_needed.connect(self._older)
         self.watch_list.chosen.connect(self.choose)
         self.watch_list.add_wanted.connect(shell.start_search)
-        self.book.price_chosen.connect(lambda price: self._alert_at(price, False))
+        self.book.price_chosen.connect(self._offer_alert)
+        self.tape.price_chosen.connect(self._offer_alert)
         self.alerts.counted.connect(lambda count: shell.rail.count("alerts", count))
         self.alerts.counted.connect(self.journal.count_unseen)
         self.alert_strip.opened.connect(self.show_alert)
@@ -663,10 +692,10 @@ class Session(QObject):
 
     # ------------------------------------------------------------ away
 
-    def show_away(self, away: Any) -> None:
+    def show_away(self, away: Away) -> None:
         """Say what happened while nobody watched, until it is dismissed."""
         self.shell.away.say(
-            lambda: away_sentence(away),
+            lambda: say(away.text),
             state="info",
             act=lambda: _("Show alerts"),
             run=lambda: self.shell.go("alerts"),
@@ -682,6 +711,7 @@ class Session(QObject):
             self._start_at_login(bool(value))
         elif name == "time_zone":
             self.chart.set_zone(self.zone())
+            self.tape.set_zone(self.zone())
             self.slow_beat()
         elif name == "frame_rate":
             self.bridge.set_beat(max(4, 500 // self.engine.settings.number("frame_rate")))
@@ -755,7 +785,9 @@ class Session(QObject):
             form.resize(*size)
             shown = form
         elif page == "away":
-            self.show_away(Away(seconds=11520, fired=2, late=1, unknown_s=840))
+            now = self.engine.clock.now_ns()
+            gap = Gap(now - 11_520 * SECOND_NS, now, "off")
+            self.show_away(Away(gap, fired=2, late=1, unknown_s=840))
         focused = self.app.focusWidget()
         if focused is not None:
             focused.clearFocus()  # a blinking cursor would make two pictures differ
@@ -768,21 +800,6 @@ class Session(QObject):
             self.bridge.beat()
             self.app.processEvents()
         return shown
-
-
-def away_sentence(away: Any) -> str:
-    """`Away 3 h 12 m: 2 alerts fired, 1 was noticed late, 14 m could not be known.`"""
-    parts = []
-    if away.fired:
-        parts.append(ngettext("{count} alert fired", "{count} alerts fired", away.fired).format(count=away.fired))
-    if away.late:
-        parts.append(
-            ngettext("{count} was noticed late", "{count} were noticed late", away.late).format(count=away.late)
-        )
-    if away.unknown_s > 0:
-        parts.append(_("{age} could not be known").format(age=format.age(away.unknown_s)))
-    told = ", ".join(parts) or _("nothing fired")
-    return _("Away for {age}: {told}.").format(age=format.age(away.seconds), told=told)
 
 
 def _tip(node: StatusNode) -> str:

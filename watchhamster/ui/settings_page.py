@@ -29,6 +29,7 @@ from watchhamster.monitor.alerts import Delivery
 from watchhamster.settings import Setting, Value
 from watchhamster.ui import theme
 from watchhamster.ui.bridge import Errands
+from watchhamster.ui.controls import Check, Combo
 from watchhamster.ui.finder import rank
 from watchhamster.ui.inbox import channel_name, delivery_state
 from watchhamster.ui.language import LANGUAGES, Translated
@@ -331,19 +332,20 @@ class SettingRow(Translated, QWidget):
     def _make(self) -> QWidget:
         setting = self.setting
         if setting.choices:
-            box = QComboBox()
+            box = Combo()
             for choice in setting.choices:
                 box.addItem(choice, choice)
             box.activated.connect(lambda _row: self._set(box.currentData()))
             return box
         if setting.type is bool:
-            check = QCheckBox()
+            check = Check()
             check.toggled.connect(self._set)
             return check
         if setting.type is int:
             spin = QSpinBox()
             spin.setRange(int(setting.minimum or 0), int(setting.maximum or 2**31 - 1))
             spin.setKeyboardTracking(False)
+            spin.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
             spin.setGroupSeparatorShown(True)
             spin.setAlignment(Qt.AlignmentFlag.AlignRight)
             if setting.name == "text_size":

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Literal
 
-from PySide6.QtCore import QEvent, QPoint, QRect, QSize, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QRect, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import (
     QAction,
     QCloseEvent,
@@ -45,6 +45,7 @@ from PySide6.QtWidgets import (
 from watchhamster.core.ports import WatchHamsterError
 from watchhamster.core.text import _, pgettext, say
 from watchhamster.ui import theme
+from watchhamster.ui.controls import Combo
 from watchhamster.ui.finder import Choice, Finder, Palette
 from watchhamster.ui.language import Translated
 
@@ -431,9 +432,9 @@ class _RailButton(Translated, QAbstractButton):
             painter.drawRect(box.adjusted(2, 2, -2, -2))
         side = t.px(18)
         colour = None if self.isChecked() else ("secondary" if self.isEnabled() else "disabled")
-        picture = theme.icon(self.name, colour).pixmap(QSize(side, side), self.devicePixelRatioF())
         x, y = (self.width() - side) // 2, t.px(9)
-        painter.drawPixmap(QPoint(x, y), picture)
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        painter.drawPixmap(QRect(x, y, side, side), theme.icon(self.name, colour).pixmap(QSize(24, 24), 2.0))
         painter.setFont(t.font("small"))
         painter.setPen(t.text if self.isChecked() else t.secondary if self.isEnabled() else t.disabled)
         words = QRect(0, y + side + t.px(2), self.width(), t.px(18))
@@ -460,8 +461,8 @@ class TopBar(QWidget):
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
-        self.find: Callable[[str], list[Choice]] = lambda _query: []
-        self.search = Finder(self, lambda query: self.find(query), lambda: (_("Search  /"), _("Search instruments")))
+        self.choices: Callable[[str], list[Choice]] = lambda _query: []
+        self.search = Finder(self, lambda query: self.choices(query), lambda: (_("Search  /"), _("Search instruments")))
         self.search.setEnabled(False)
         self.instrument = _InstrumentLabel(self)
         self.timeframes = _Timeframes(self)
@@ -604,7 +605,7 @@ class _Timeframes(Translated, QWidget):
             self._group.addButton(button)
             self._buttons[name] = button
             self._layout.addWidget(button)
-        self._short = QComboBox(self)
+        self._short = Combo()
         self._short.addItems(TIMEFRAMES)
         self._short.textActivated.connect(self.chosen)
         self._short.hide()

@@ -370,6 +370,7 @@ async def _picture(
 
     async with asyncio.TaskGroup() as group:
         engine = await build()
+        switch_language(app, look.language)  # the settings of the home have their own wish
         shell = Shell(simulated="demo" if engine.demo else "")
         errands = Errands(group, shell.tell)
         shell.resize(*size)

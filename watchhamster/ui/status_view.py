@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
 from watchhamster.core.text import _, say
 from watchhamster.monitor.status import StatusNode, title, worst
 from watchhamster.ui import format, theme
+from watchhamster.ui.controls import table_style
 from watchhamster.ui.language import Translated
 
 NAME, STATE, VALUE, AGE, DETAIL = range(5)
@@ -147,26 +148,14 @@ class _Cell(QStyledItemDelegate):
     def initStyleOption(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> None:
         super().initStyleOption(option, index)
         t = theme.current()
-        option.font = t.font()  # type: ignore[attr-defined]
-        node: StatusNode | None = index.siblingAtColumn(0).data(_NODE)
+        option.font = t.font()
+        node: StatusNode | None = index.sibling(index.row(), 0).data(_NODE)
         if node is None:
             return
         sign = t.sign(node.state)
         colour: QColor = t.secondary if index.column() in (VALUE, AGE, DETAIL) and node.state == "ok" else t.text
         if index.column() == STATE:
-            option.text = f"{sign.glyph} {option.text}"  # type: ignore[attr-defined]
+            option.text = f"{sign.glyph} {option.text}"
             colour = sign.colour
-        option.palette.setColor(option.palette.ColorRole.Text, colour)  # type: ignore[attr-defined]
-        option.palette.setColor(option.palette.ColorRole.HighlightedText, colour)  # type: ignore[attr-defined]
-
-
-def table_style(t: theme.Tokens) -> str:
-    """The look of the quieter tables: flat, a thin line under the head."""
-    return (
-        f"QTreeView, QListView, QTableView {{ background: {t.panel.name()}; border: 0; outline: 0; }}"
-        f"QTreeView::item:selected, QTableView::item:selected {{ background: {t.mixed(t.accent, 0.18).name()}; }}"
-        f"QHeaderView::section {{ background: {t.panel.name()}; color: {t.secondary.name()}; border: 0;"
-        f" border-bottom: 1px solid {t.line.name()}; padding: {t.px(4)}px {t.px(6)}px;"
-        f" font-size: {t.px(11)}px; }}"
-        f"QTreeView:focus, QListView:focus, QTableView:focus {{ border: 1px solid {t.focus.name()}; }}"
-    )
+        option.palette.setColor(option.palette.ColorRole.Text, colour)
+        option.palette.setColor(option.palette.ColorRole.HighlightedText, colour)

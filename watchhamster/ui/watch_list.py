@@ -75,13 +75,13 @@ def _columns(width: int) -> tuple[Column, ...]:
             order=lambda row: row.rate,
         ),
         Column(
-            lambda: _("Value 24 h"),
+            lambda: _("Value"),
             lambda row: format.money(row.value),
             66,
             align="right",
             colour=lambda row, t: t.secondary,
             order=lambda row: row.value,
-            exact=lambda row: format.exact(row.value),
+            exact=lambda row: _("{value} in 24 hours").format(value=format.exact(row.value)),
         ),
     ]
     spark, value = columns[2], columns[5]
@@ -202,7 +202,7 @@ class WatchList(Translated, QWidget):
             seconds=UNDO_S,
         )
 
-    def move(self, instrument: str, rows: int) -> None:
+    def shift(self, instrument: str, rows: int) -> None:
         """Move one up or down."""
         order = list(self._rows)
         at = order.index(instrument)
@@ -296,8 +296,8 @@ class WatchList(Translated, QWidget):
         menu.addAction(_("Add an instrument…"), self.add_wanted.emit)
         if instrument is not None:
             menu.addSeparator()
-            menu.addAction(_("Move up"), lambda: self.move(instrument, -1))
-            menu.addAction(_("Move down"), lambda: self.move(instrument, 1))
+            menu.addAction(_("Move up"), lambda: self.shift(instrument, -1))
+            menu.addAction(_("Move down"), lambda: self.shift(instrument, 1))
             menu.addAction(_("Take off the list"), lambda: self.remove(instrument))
         return menu
 
