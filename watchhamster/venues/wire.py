@@ -345,14 +345,14 @@ if picows is not None:
             self._parts: list[bytes] = []
             self._size = 0
             self.pings: dict[bytes, asyncio.Future[None]] = {}
-            self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self.close_code: int | None = None
             self.close_reason = ""
 
         def on_ws_frame(self, transport: Any, frame: Any) -> None:
             kind = frame.msg_type
             if kind in _DATA and frame.fin:
-                self._on_frame(frame.get_payload_as_bytes())
+                if frame.payload_size <= MESSAGE_BYTES_MAX:  # picows refuses a longer one, and yet passes it on
+                    self._on_frame(frame.get_payload_as_bytes())
             elif kind in _DATA or kind == picows.WSMsgType.CONTINUATION:
                 self._size += frame.payload_size
                 if self._size > MESSAGE_BYTES_MAX:
@@ -373,13 +373,6 @@ if picows is not None:
                 transport.send_close(frame.get_close_code())
                 transport.disconnect()
 
-        def on_ws_disconnected(self, transport: Any) -> None:
-            if not self.lost.done():
-                self.lost.set_result(None)
-            for waiter in self.pings.values():
-                waiter.cancel()
-            self.pings.clear()
-
 
 class _PicowsStream:
     def __init__(self, transport: Any, listener: Any, venue: str) -> None:
@@ -388,18 +381,22 @@ class _PicowsStream:
         self._venue = venue
         self._count = 0
         self._by_us = False
+        self._lost = asyncio.get_running_loop().create_task(self._wait())
+
+    async def _wait(self) -> None:
+        with contextlib.suppress(picows.WSError):  # the peer broke the protocol
+            await self._transport.wait_disconnected()
 
     def when_lost(self, call: Callable[[], None]) -> None:
-        self._listener.lost.add_done_callback(lambda _: call())
+        self._lost.add_done_callback(lambda _: call())
 
     async def send(self, frame: str) -> None:
-        if self._listener.lost.done() or self._transport.is_close_frame_sent:
+        if self._lost.done() or self._transport.is_close_frame_sent:
             raise _gone()
         self._transport.send(picows.WSMsgType.TEXT, frame.encode())
 
     async def ping(self) -> float:
-        lost: asyncio.Future[None] = self._listener.lost
-        if lost.done() or self._transport.is_close_frame_sent:
+        if self._lost.done() or self._transport.is_close_frame_sent:
             raise _gone()
         loop = asyncio.get_running_loop()
         self._count += 1
@@ -408,28 +405,28 @@ class _PicowsStream:
         begin = loop.time()
         self._transport.send_ping(payload)
         try:
-            await asyncio.wait((waiter, lost), return_when=asyncio.FIRST_COMPLETED)
-            if not waiter.done() or waiter.cancelled():
+            await asyncio.wait((waiter, self._lost), return_when=asyncio.FIRST_COMPLETED)
+            if not waiter.done():
                 raise _gone()
             return loop.time() - begin
         finally:
             self._listener.pings.pop(payload, None)
 
     async def closed(self) -> Text:
-        await asyncio.shield(self._listener.lost)
+        await asyncio.shield(self._lost)
         return _closed_text(self._venue, self._listener.close_code, self._listener.close_reason, self._by_us)
 
     async def close(self) -> None:
-        if self._listener.lost.done():
+        if self._lost.done():
             return
         self._by_us = True
         self._transport.send_close(picows.WSCloseCode.OK)
         try:
             async with asyncio.timeout(LEAVE_S):
-                await asyncio.shield(self._listener.lost)
+                await asyncio.shield(self._lost)
         except TimeoutError:
             self._transport.disconnect(graceful=False)
-            await asyncio.shield(self._listener.lost)
+            await asyncio.shield(self._lost)
 
 
 async def _dial_picows(

@@ -1,0 +1,332 @@
+"""What every venue must do, whoever it is: one suite, which a venue's test subclasses with its own case.
+
+A case brings frames the venue really sends and a small model of its REST side that shares no code with the venue.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from watchhamster.core.instruments import split_instrument
+from watchhamster.core.market import Book, Candle, Event, Ticker, Trade, to_json
+from watchhamster.core.ports import (
+    BadFrame,
+    Page,
+    Query,
+    RateLimited,
+    Rejected,
+    Request,
+    Response,
+    Subscription,
+    Unavailable,
+    UsageError,
+    Venue,
+    WatchHamsterError,
+)
+from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
+
+NASTY = ("0", "-1", "1e400", "1e308", "NaN", "Infinity", "-Infinity", "null", '"x"', "[]", "{}", "true", "1e15", "0.0")
+
+
+class Case:
+    """What the suite needs to know of a venue."""
+
+    venue: Venue
+    symbols: Sequence[str]  # known to the model
+    frames: Sequence[str]  # data frames: at least a trade, a ticker and a book
+    quiet: Sequence[str]  # acknowledgements, statuses
+    errors: Sequence[str]  # error objects
+    now_ns: int  # of the model; not on a boundary of any timeframe
+    trades: Sequence[Trade]  # of the first symbol, oldest first, as the venue would serve them
+
+    def serve(self, request: Request) -> Response:
+        """The model's answer."""
+        raise NotImplementedError
+
+    def candles(self, frame: Timeframe, since_ns: int, until_ns: int) -> list[Candle]:
+        """The first symbol's candles that open in the span, as the model has them."""
+        raise NotImplementedError
+
+
+def walk(
+    case: Case, page_of: Callable[[str | None, int], Query[Page[Any]]], until_ns: int, since_ns: int
+) -> Iterator[Page[Any]]:
+    """Pages from `until_ns` back until `since_ns` is known or there is nothing before."""
+    cursor: str | None = None
+    for _ in range(500):
+        query = page_of(cursor, until_ns)
+        page = query.parse(case.serve(query.request))
+        yield page
+        until_ns = min(until_ns, page.since_ns) if page.since_ns < page.until_ns else until_ns
+        cursor = page.cursor
+        if cursor is None or until_ns <= since_ns:
+            return
+    raise AssertionError("the pages do not end")
+
+
+def is_sane(event: Event, venue: Venue) -> None:
+    """No event carries what is no price, no size or no time."""
+    assert isinstance(event, (Trade, Book, Ticker, Candle))
+    name, symbol = split_instrument(event.instrument)
+    assert name == venue.name and symbol
+    match event:
+        case Trade():
+            assert 0 < event.price < 1e15 and 0 < event.size < 1e15
+            assert event.side in ("buy", "sell")
+        case Ticker():
+            assert 0 < event.price < 1e15
+            assert all(x is None or math.isfinite(x) for x in (event.change, event.change_rate, event.volume_24h))
+            assert all(x is None or 0 < x < 1e15 for x in (event.open, event.high, event.low, event.previous_close))
+        case Book():
+            bids, asks = [p for p, _ in event.bids], [p for p, _ in event.asks]
+            assert bids == sorted(set(bids), reverse=True) and asks == sorted(set(asks)) and (bids or asks)
+            assert all(0 < x < 1e15 for level in (*event.bids, *event.asks) for x in level)
+            assert not bids or not asks or bids[0] < asks[0]
+        case Candle():
+            assert 0 < event.low <= min(event.open, event.close) <= max(event.open, event.close) <= event.high < 1e15
+            assert timeframe(event.timeframe).open_ns(event.open_ns) == event.open_ns
+    if not isinstance(event, Candle):
+        assert 1_230_768_000 * SECOND_NS <= event.event_ns < 4_102_444_800 * SECOND_NS
+    assert json.loads(to_json(event))["kind"] == type(event).__struct_config__.tag
+
+
+class Conformance:
+    """Subclass it as `class TestConformance(Conformance)` with a `case`."""
+
+    case: Case
+
+    # ------------------------------------------------------------ the stream
+
+    def test_addresses(self) -> None:
+        venue = self.case.venue
+        assert venue.url.startswith("https://")
+        assert venue.stream_url(venue.url).startswith("wss://")
+        assert venue.stream_url("http://127.0.0.1:5/x").startswith("ws://")
+
+    def test_a_subscription_is_the_same_for_the_same_wants(self) -> None:
+        venue, symbol = self.case.venue, self.case.symbols[0]
+        wants = [Subscription(kind, symbol) for kind in ("ticker", "trade", "book")]
+        frames = venue.subscribe(wants, "ticket")
+        assert frames and frames == venue.subscribe(wants, "ticket")
+        assert symbol in "".join(frames)
+        assert venue.subscribe([*wants, *wants], "ticket") == frames
+        assert venue.subscribe([], "ticket") == []
+        with pytest.raises(UsageError) as refused:
+            venue.subscribe([Subscription("candle", symbol, "7m")], "ticket")
+        assert refused.value.code == "bad_timeframe"
+
+    def test_frames_become_events_as_text_and_as_bytes(self) -> None:
+        kinds = set()
+        for frame in self.case.frames:
+            events = self.case.venue.decode(frame, 7)
+            assert events == self.case.venue.decode(frame.encode(), 7)
+            assert events
+            for event in events:
+                is_sane(event, self.case.venue)
+                kinds.add(type(event))
+                assert getattr(event, "received_ns", 7) == 7
+        assert {Trade, Ticker, Book} <= kinds
+
+    def test_statuses_are_quiet_and_errors_are_refusals(self) -> None:
+        for frame in self.case.quiet:
+            assert self.case.venue.decode(frame, None) == []
+        for frame in self.case.errors:
+            with pytest.raises(Rejected) as refused:
+                self.case.venue.decode(frame, None)
+            assert refused.value.code and str(refused.value)
+
+    @settings(max_examples=200)
+    @given(st.one_of(st.binary(max_size=200), st.text(max_size=200)))
+    def test_noise_is_a_bad_frame(self, noise: bytes | str) -> None:
+        self._decodes_or_refuses(noise)
+
+    @settings(max_examples=300)
+    @given(st.data())
+    def test_spoiled_frames_give_nothing_insane(self, data: st.DataObject) -> None:
+        frame = data.draw(st.sampled_from(list(self.case.frames))).encode()
+        match data.draw(st.sampled_from(("cut", "flip", "value", "drop", "swap"))):
+            case "cut":
+                frame = frame[: data.draw(st.integers(0, len(frame) - 1))]
+            case "flip":
+                at = data.draw(st.integers(0, len(frame) - 1))
+                frame = frame[:at] + bytes([data.draw(st.integers(0, 255))]) + frame[at + 1 :]
+            case how:
+                self._decodes_or_refuses(_altered(json.loads(frame), how, data))
+                return
+        self._decodes_or_refuses(frame)
+
+    def _decodes_or_refuses(self, frame: bytes | str) -> None:
+        try:
+            events = self.case.venue.decode(frame, None)
+        except BadFrame as bad:
+            assert bad.reason and len(bad.sample) <= 200
+        except Rejected:
+            pass
+        else:
+            for event in events:
+                is_sane(event, self.case.venue)
+
+    # ------------------------------------------------------------ REST
+
+    def queries(self) -> list[Query[Any]]:
+        """One of each kind, and candles of each declared timeframe."""
+        venue, symbol = self.case.venue, self.case.symbols[0]
+        return [
+            venue.markets(),
+            venue.tickers(self.case.symbols),
+            venue.books(self.case.symbols),
+            venue.trades(symbol),
+            *(
+                venue.candles(
+                    symbol, timeframe(name), self.case.now_ns - 50 * timeframe(name).approximate_ns, self.case.now_ns
+                )
+                for name in venue.timeframes
+            ),
+        ]
+
+    def test_every_query_counts_against_a_declared_quota(self) -> None:
+        for query in self.queries():
+            quota = self.case.venue.quotas[query.request.group]
+            assert quota.count > 0 and quota.seconds > 0
+            assert query.request.path.startswith("/")
+            assert not any(c in query.request.path for c in "?&% ")
+
+    def test_an_unknown_timeframe_is_refused(self) -> None:
+        with pytest.raises(UsageError) as refused:
+            self.case.venue.candles(self.case.symbols[0], timeframe("7m"), 0, SECOND_NS)
+        assert refused.value.code == "bad_timeframe"
+
+    def test_instruments(self) -> None:
+        query = self.case.venue.markets()
+        infos = {info.symbol: info for info in query.parse(self.case.serve(query.request))}
+        assert set(self.case.symbols) <= set(infos)
+        for info in infos.values():
+            assert split_instrument(info.instrument) == (self.case.venue.name, info.symbol)
+            assert info.base and info.quote and info.base != info.quote and info.names and info.least_total >= 0
+            starts = info.steps.starts
+            assert starts[0] == 0 and list(starts) == sorted(set(starts)) and len(starts) == len(info.steps.steps)
+            assert all(step > 0 for step in info.steps.steps)
+
+    def test_tickers_and_books(self) -> None:
+        venue = self.case.venue
+        for query in (venue.tickers(self.case.symbols), venue.books(self.case.symbols)):
+            events: Sequence[Ticker | Book] = query.parse(self.case.serve(query.request))
+            assert [split_instrument(event.instrument)[1] for event in events] == list(self.case.symbols)
+            for event in events:
+                is_sane(event, venue)
+
+    def test_candles_of_every_declared_timeframe(self) -> None:
+        """All pages together are what the venue has, closed where over, and the rest is known to be empty."""
+        venue, symbol, now_ns = self.case.venue, self.case.symbols[0], self.case.now_ns
+        for name in venue.timeframes:
+            frame = timeframe(name)
+            since_ns = frame.open_ns(now_ns - 450 * frame.approximate_ns)
+
+            def page_before(
+                _: str | None, until_ns: int, frame: Timeframe = frame, since_ns: int = since_ns
+            ) -> Query[Page[Any]]:
+                return venue.candles(symbol, frame, since_ns, until_ns)
+
+            pages = list(walk(self.case, page_before, now_ns, since_ns))
+            assert pages[0].until_ns == frame.open_ns(now_ns), name  # the open candle is not known yet
+            for later, earlier in pairwise(pages):
+                assert earlier.until_ns == later.since_ns
+            assert pages[-1].since_ns == since_ns and pages[-1].cursor is None
+            found = [candle for page in reversed(pages) for candle in page.rows]
+            truth = self.case.candles(frame, since_ns, now_ns)
+            assert [msgspec.structs.replace(c, origin="live") for c in found] == truth, name
+            assert all(c.origin == "backfill" for c in found)
+            assert [c.closed for c in found] == [frame.next_ns(c.open_ns) <= now_ns for c in found]
+            for candle in found:
+                is_sane(candle, venue)
+
+    def test_trades_page_back_without_a_hole(self) -> None:
+        venue, symbol = self.case.venue, self.case.symbols[0]
+        oldest_ns, newest_ns = self.case.trades[0].event_ns, self.case.trades[-1].event_ns
+        for until_ns in (None, newest_ns, newest_ns - 26 * 3600 * SECOND_NS, newest_ns + 1):
+
+            def page_at(cursor: str | None, _: int, until_ns: int | None = until_ns) -> Query[Page[Any]]:
+                return venue.trades(symbol, until_ns, cursor)
+
+            pages = list(walk(self.case, page_at, 1 << 62, oldest_ns))
+            known = [page for page in pages if page.since_ns < page.until_ns]
+            for later, earlier in pairwise(known):
+                assert earlier.until_ns >= later.since_ns
+            found = {trade.id: trade for page in pages for trade in page.rows}
+            truth = {t.id: t for t in self.case.trades if until_ns is None or t.event_ns < until_ns}
+            assert found == truth
+            assert known[0].until_ns == (newest_ns if until_ns is None else until_ns)
+            for page in pages:
+                assert page.rows == sorted(page.rows, key=lambda t: (t.event_ns, t.id))
+
+    def test_failures_are_typed(self) -> None:
+        html = b"<html><body>Bad gateway</body></html>"
+        for query in self.queries():
+            for status, body in (
+                (500, html),
+                (502, b""),
+                (200, html),
+                (200, b""),
+                (302, b""),
+                (403, html),
+                (404, html),
+            ):
+                with pytest.raises(Unavailable):
+                    query.parse(Response(status, {}, body))
+            with pytest.raises(RateLimited) as limited:
+                query.parse(Response(429, {"retry-after": "3"}, b"Too many API requests."))
+            assert limited.value.retry_after_s == 3 and not limited.value.banned
+            with pytest.raises(RateLimited) as banned:
+                query.parse(Response(418, {}, b"{}"))
+            assert banned.value.banned
+
+    @settings(max_examples=150)
+    @given(st.data())
+    def test_spoiled_answers_give_nothing_insane(self, data: st.DataObject) -> None:
+        query = data.draw(st.sampled_from(self.queries()))
+        body = self.case.serve(query.request).body
+        rows = json.loads(body)[:3]
+        spoiled = _altered(rows, data.draw(st.sampled_from(("value", "drop"))), data)
+        if data.draw(st.booleans()):
+            spoiled = spoiled[: data.draw(st.integers(0, len(spoiled)))]
+        try:
+            answer = query.parse(Response(200, {}, spoiled))
+        except WatchHamsterError:
+            return
+        for event in answer.rows if isinstance(answer, Page) else answer:
+            if isinstance(event, (Trade, Book, Ticker, Candle)):
+                is_sane(event, self.case.venue)
+
+
+def _altered(value: Any, how: str, data: st.DataObject) -> bytes:
+    """The JSON with one leaf replaced by something nasty, or dropped, or a list's elements swapped."""
+    places: list[tuple[Any, Any]] = []
+
+    def visit(node: Any) -> None:
+        for key, item in node.items() if isinstance(node, dict) else enumerate(node):
+            if isinstance(item, (dict, list)):
+                visit(item)
+            if how != "swap" or isinstance(item, list):
+                places.append((node, key))
+
+    visit(value)
+    if not places:
+        return json.dumps(value).encode()
+    node, key = data.draw(st.sampled_from(places))
+    if how == "swap":
+        node[key] = node[key][::-1]
+    elif how == "drop":
+        del node[key]
+    else:
+        node[key] = "\0nasty\0"
+    nasty = data.draw(st.sampled_from(NASTY))
+    return json.dumps(value).replace(json.dumps("\0nasty\0"), nasty).encode()
