@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from watchhamster.sim.listings import LISTINGS, Ints, Listing
 
-_REACH = 4096  # steps away from the best price that levels are looked for at most
+_REACH = 4096  # cells away from the best price that levels are looked for at most
 _STAY = 6  # changes of size before a level may vanish or appear
 _SHORTEST_MS = 400
 _Words: TypeAlias = NDArray[np.uint64]
@@ -46,7 +46,7 @@ def book_at(
     epoch = (ms + phase) // life
     age = epoch // _STAY
     step = listing.grid.step(bid)
-    gap = max(1.0, listing.spread_bps * 1e-4 * bid / step)
+    gap = _gap(listing, bid)
     there = (_hash(traits ^ age.astype(np.uint64)) >> np.uint64(11)) * 2.0**-53 * gap < 1.0
     there[0] = there[n] = True
 
@@ -82,14 +82,29 @@ def book_at(
     return Depth(since, *sides), until
 
 
+def _stride(listing: Listing) -> int:
+    """Steps to a cell. Where steps are much finer than levels lie apart, a cell has one price that may be a level."""
+    price = listing.price * 10**listing.price_decimals
+    return max(1, int(listing.spread_bps * 1e-4 * price / listing.grid.step(int(price)) / 4))
+
+
+def _gap(listing: Listing, best: int) -> float:
+    """Cells from one level to the next, on average."""
+    return max(1.0, listing.spread_bps * 1e-4 * best / listing.grid.step(best) / _stride(listing))
+
+
 def _ladder(listing: Listing, best: int, way: int, count: int, group: int) -> Ints:
-    """Prices on the grid from the best one on, far enough for so many levels."""
-    step = listing.grid.step(best)
-    gap = max(1.0, listing.spread_bps * 1e-4 * best / step)
-    reach = 1 if count == 1 and not group else int(count * gap * 1.7) + 16
+    """Prices that may be levels, from the best one on, far enough for so many."""
+    step, stride = listing.grid.step(best), _stride(listing)
+    reach = 1 if count == 1 and not group else int(count * _gap(listing, best) * 1.7) + 16
     if group:
-        reach = max(reach, (count + 1) * group // step)
+        reach = max(reach, (count + 1) * group // (step * stride))
     prices: Ints = best + way * step * np.arange(min(reach, _REACH), dtype=np.int64)
+    if stride > 1:
+        cells = best // (step * stride) + way * np.arange(min(reach, _REACH), dtype=np.int64)
+        places = (_hash(cells.astype(np.uint64)) % np.uint64(stride)).astype(np.int64)
+        prices = (cells * stride + places) * step
+        prices = np.append(best, prices[prices > best] if way > 0 else prices[prices < best])
     if way < 0:
         return prices[prices > 0]
     on_grid: Ints = prices[prices % listing.grid.steps_at(prices) == 0]
