@@ -395,14 +395,26 @@ class Settings:
 
     def __init__(self, store: SettingsStore) -> None:
         self._store = store
-        self._values: dict[str, Value] = {}
         self._observers: list[tuple[frozenset[str], Observer]] = []
-        self.ignored: dict[str, object] = {}  # stored, but unknown to this version or no longer allowed
-        for name, value in store.settings().items():
+        self._values, self.ignored = self._read()  # ignored: unknown to this version or no longer allowed
+
+    def _read(self) -> tuple[dict[str, Value], dict[str, object]]:
+        values: dict[str, Value] = {}
+        ignored: dict[str, object] = {}
+        for name, value in self._store.settings().items():
             try:
-                self._values[name] = _declared(name).check(value)
+                values[name] = _declared(name).check(value)
             except UsageError:
-                self.ignored[name] = value
+                ignored[name] = value
+        return values, ignored
+
+    def reload(self) -> None:
+        """The rows were replaced (a backup was restored): take them over and tell the observers what is other now."""
+        before = {name: self.get(name) for name in TABLE}
+        self._values, self.ignored = self._read()
+        for name, value in before.items():
+            if self.get(name) != value:
+                self._tell(name, self.get(name))
 
     def get(self, name: str) -> Value:
         """A value, its default where none was set. Raises `UsageError` (`unknown_setting`)."""

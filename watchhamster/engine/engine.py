@@ -1,0 +1,898 @@
+"""The running watchman: one object that carries every event from the wire to row, alert and pixel.
+
+Start is recovery. The stores say what was watched and until when the history is whole; what is missing since then is
+asked of the venue, the last minutes as trades (so that our own candles are exact), further back as the venue's candles.
+Rules are armed on the history they were proved on. A crash and a quit leave the same state behind.
+
+Closing bars. A candle closes when a later trade of its instrument comes. A quiet instrument has none, so a bar whose
+end is 2 s past is closed once a REST call says that nothing has traded which we have not seen. Until somebody says so
+it stays open: a bar that is called closed is never a guess.
+
+Coverage. While an instrument's trades are whole, every minute that was confirmed extends the span that is known, and a
+place in it without a bar had no trade. A gap that could not be filled ends the span; the venue's candles are asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import msgspec
+import psutil
+
+from watchhamster.core.bars import Bars, Span
+from watchhamster.core.candles import CandleBuilder, fold
+from watchhamster.core.instruments import InstrumentInfo, split_instrument
+from watchhamster.core.market import Candle, Event, Origin, Trade
+from watchhamster.core.ports import Clock, Subscription, Unavailable, UsageError, WatchHamsterError
+from watchhamster.core.text import Text
+from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
+from watchhamster.engine.backfill import Backfill
+from watchhamster.engine.board import Board
+from watchhamster.engine.feed import FEED_REASONS, Feed
+from watchhamster.engine.outbox import Outbox
+from watchhamster.engine.routing import Caller
+from watchhamster.monitor.alerts import Alert, Delivery, Rule
+from watchhamster.monitor.replay import Replay, replay
+from watchhamster.monitor.status import State, StatusNode, node
+from watchhamster.monitor.watch import Wanted, Watch, check
+
+if TYPE_CHECKING:
+    from watchhamster.engine.away import Away
+    from watchhamster.settings import Settings
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+SECOND, MINUTE, DAY = timeframe("1s"), timeframe("1m"), timeframe("1d")
+STORED = (SECOND, MINUTE)  # live candles that are kept; larger ones are folded when they are asked for
+SETTLE_NS = 2 * SECOND_NS  # a bar is asked about so long after its end
+CONFIRM_S = 5.0  # at most so often, but always after a minute's end
+TRADES_BACK_NS = 600 * SECOND_NS  # a start fills so much from trades, what is older from candles
+STATE_KEY = "watch_state"
+_EARLY_MAX = 50_000
+
+
+class Rows(Protocol):
+    """What people made, as rows: the part of `watchhamster.db` that the engine reads and writes."""
+
+    def rules(self, tenant: str) -> list[Rule]:
+        """Every rule."""
+
+    async def save_rule(self, rule: Rule) -> Rule:
+        """Store one; a new one gets its id."""
+
+    async def remove_rule(self, rule_id: int) -> None:
+        """Forget one; what it raised stays."""
+
+    def watch_list(self, tenant: str) -> list[str]:
+        """The instruments, in the user's order."""
+
+    async def set_watch_list(self, instruments: Sequence[str], tenant: str) -> None:
+        """Replace it."""
+
+    def alerts(self, after_id: int = 0, limit: int = 200) -> list[Alert]:
+        """Alerts with a larger id, in its order."""
+
+    def open_alerts(self) -> list[Alert]:
+        """Alerts that are not resolved."""
+
+    def deliveries(self, alert_id: int) -> list[Delivery]:
+        """All deliveries of an alert."""
+
+    def get(self, key: str) -> bytes | None:
+        """A small state."""
+
+    async def put(self, key: str, value: bytes | None) -> object:
+        """Keep a small state; None forgets it."""
+
+
+class History(Protocol):
+    """The candle store, as the engine writes it."""
+
+    def append(self, candles: Sequence[Candle]) -> None:
+        """Take closed candles in; only buffers."""
+
+    def mark(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> None:
+        """This span is known: a place without a candle had no trade."""
+
+    async def coverage(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> list[Span]:
+        """What is known of a stretch of time."""
+
+    def last_ns(self, instrument: str, timeframe: str) -> int | None:
+        """When the last stored candle opened."""
+
+
+class Keeper(Protocol):
+    """What the window asks of a home besides the market."""
+
+    async def layout(self, name: str) -> bytes | None:
+        """A saved arrangement."""
+
+    async def save_layout(self, name: str, data: bytes | None) -> None:
+        """Keep an arrangement."""
+
+    async def set_secret(self, channel: str, text: str) -> None:
+        """Keep a channel's secret address, and use it from now on."""
+
+    async def backup(self, path: Path) -> None:
+        """Everything but the secrets in one file."""
+
+    async def restore(self, path: Path) -> None:
+        """Take everything from a backup."""
+
+    async def away(self) -> Away | None:
+        """What happened while nobody watched, said once."""
+
+    def history_bytes(self) -> int:
+        """How much the candles take on the disk."""
+
+    def status(self) -> Iterable[StatusNode]:
+        """The storage and system branches of the tree."""
+
+
+class Part(msgspec.Struct):
+    """One venue, wired."""
+
+    feed: Feed
+    caller: Caller
+
+
+class Metrics(msgspec.Struct, frozen=True):
+    """What the status bar shows."""
+
+    feeds: Mapping[str, str]  # venue -> state
+    latency_ms: float | None  # a ping's round trip, of the slowest venue
+    messages_per_s: float
+    rss_mb: float
+    history_bytes: int = 0
+
+
+class _Live:
+    """One streamed instrument: its candles in the making, and how far its history is known."""
+
+    def __init__(self, instrument: str, since_ns: int, origin: Origin) -> None:
+        self.instrument = instrument
+        self.symbol = split_instrument(instrument)[1]
+        self.builder = CandleBuilder(instrument, (MINUTE,), origin)
+        self.since_ns = since_ns  # candles that open before this are not whole
+        self.marked_ns = since_ns  # coverage is marked up to here
+        self.whole_from: dict[str, int] = {
+            SECOND.name: since_ns,
+            MINUTE.name: since_ns,
+        }  # timeframe -> first whole open
+        self.widening = False
+
+
+class Engine:
+    """What the window, the command line and the tests hold. Runs on the loop that started it."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        parts: Mapping[str, Part],
+        history: History,
+        rows: Rows,
+        outbox: Outbox,
+        backfill: Backfill,
+        settings: Settings,
+        keeper: Keeper,
+        tenant: str = "default",
+        origin: Origin = "live",
+        demo: bool = False,
+        only: Sequence[str] | None = None,
+        known: Sequence[InstrumentInfo] | None = None,
+        services: Sequence[Callable[[], Awaitable[None]]] = (),
+        on_stop: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`only` replaces the watch list for this run; `known` are the instruments, where no venue can be asked.
+
+        `services` run beside the engine, `on_stop` closes what was opened for it.
+        """
+        self.clock = clock
+        self.board = Board()
+        self.demo = demo
+        self.tenant = tenant
+        self.started_ns = clock.now_ns()
+        self._parts = parts
+        self._history = history
+        self._rows = rows
+        self.settings = settings
+        self.outbox = outbox
+        self._keeper = keeper
+        self._backfill = backfill
+        self._origin: Origin = origin
+        self._only = None if only is None else list(only)
+        self._services = services
+        self._on_stop = on_stop
+        self.on_show: Callable[[], None] | None = None  # the window sets it
+        self._infos: dict[str, InstrumentInfo] = {info.instrument: info for info in known or ()}
+        self._infos_known = known is not None
+        self._infos_lock = asyncio.Lock()
+
+        self._watch = Watch()
+        self._warming: set[tuple[int, str]] = set()  # rules whose history is on its way
+        self._rules: list[Rule] = []
+        self._list: list[str] = []
+        self._focus: tuple[str, Timeframe] | None = None
+        self._lives: dict[str, _Live] = {}
+        self._daily: dict[tuple[str, str], list[Candle]] = {}  # the open week's (month's, year's) days
+        self._forming_needed: dict[str, list[Timeframe]] = {}  # instrument -> timeframes of rules on open bars
+        self._observers: list[Callable[[Event | Alert], None]] = []
+        self._group: asyncio.TaskGroup | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._confirmed_at = -1e9
+        self._minute_ns = 0
+        self._counted = 0
+        self._counted_at = clock.monotonic()
+        self._rate = 0.0
+        self._process = psutil.Process()
+
+    # ---------------------------------------------------------------- the order of everything
+
+    def handle(self, event: Event) -> None:
+        """Carry one event from the wire to everyone who cares."""
+        self.board.apply(event)  # state first, so that later readers agree
+        candles = self._build(event)
+        alerts = self._judge(event, candles)
+        self._keep(candles)  # only buffers
+        self.outbox.add(alerts)  # its own task, so that sending never delays us
+        self._publish(event, candles)
+
+    def _build(self, event: Event) -> list[Candle]:
+        """The candles a trade closed or corrected, those that were seen whole only."""
+        if not isinstance(event, Trade):
+            return []
+        live = self._lives.get(event.instrument)
+        if live is None:
+            return []
+        late = live.builder.too_late
+        candles = self._whole(live, live.builder.add(event))
+        if live.builder.too_late > late:
+            self._refill(live, event.event_ns)
+        return candles
+
+    def _judge(self, event: Event, candles: Sequence[Candle]) -> list[Alert]:
+        alerts = self._watch.observe(event)
+        for candle in candles:
+            alerts += self._watch.observe(candle, self.clock.now_ns())
+        if isinstance(event, Trade) and (frames := self._forming_needed.get(event.instrument)):
+            live = self._lives.get(event.instrument)
+            for frame in frames:
+                forming = live.builder.forming(frame) if live is not None else None
+                if (
+                    live is not None
+                    and forming is not None
+                    and forming.open_ns >= live.whole_from.get(frame.name, 1 << 62)
+                ):
+                    alerts += self._watch.observe(forming)
+        if alerts:
+            self._disarm(alerts)
+        return alerts
+
+    def _keep(self, candles: Sequence[Candle]) -> None:
+        if candles:
+            ruled = self._watch.needs()
+            stored = [c for c in candles if c.timeframe in ("1s", "1m") or (c.instrument, c.timeframe) in ruled]
+            self._history.append(stored)
+
+    def _publish(self, event: Event | Alert | None, candles: Sequence[Candle]) -> None:
+        for observer in self._observers:
+            try:
+                if event is not None:
+                    observer(event)
+                for candle in candles:
+                    observer(candle)
+            except Exception:  # an observer fails alone
+                log.exception("an observer failed")
+
+    @staticmethod
+    def _whole(live: _Live, candles: Sequence[Candle]) -> list[Candle]:
+        return [c for c in candles if c.open_ns >= live.whole_from.get(c.timeframe, 1 << 62)]
+
+    def _disarm(self, alerts: Iterable[Alert]) -> None:
+        """A rule that fires once is switched off when it is over; until then it has to tell that."""
+        over = {alert.rule_id for alert in alerts if alert.kind == "rule" and alert.resolved_ns is not None}
+        for rule in self._rules:
+            if rule.id in over and not rule.repeat and rule.enabled:
+                self._run(self.save_rule(msgspec.structs.replace(rule, enabled=False)), "switching a rule off")
+
+    # ---------------------------------------------------------------- start, stop
+
+    async def start(self) -> None:
+        """Recover and begin; returns once everything is under way, not once it is connected."""
+        self._rules = self._rows.rules(self.tenant)
+        self._list = list(self._only if self._only is not None else self._rows.watch_list(self.tenant))
+        self._watch.restore(self._rows.get(STATE_KEY), self._rows.open_alerts())
+        self.outbox.add(self._watch.set_rules(self._rules))
+        begun = asyncio.Event()
+        self._main = asyncio.get_running_loop().create_task(self._work(begun), name="engine")
+        waiting = asyncio.get_running_loop().create_task(begun.wait())
+        await asyncio.wait((self._main, waiting), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if self._main.done():
+            await self._main
+
+    async def _work(self, begun: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            group.create_task(self.outbox.run(), name="outbox")
+            for service in self._services:
+                group.create_task(_service(service), name="service")
+            for name, part in self._parts.items():
+                group.create_task(part.feed.run(), name=f"feed {name}")
+            group.create_task(self._beat(), name="beat")
+            self._run(self.instruments(), "reading the list of instruments")
+            self._want()
+            self._warm()
+            begun.set()
+
+    async def stop(self) -> None:
+        """End within 2 s; what was acknowledged is a row, the rest is recovered at the next start."""
+        try:
+            if self._main is not None:
+                with suppress(TimeoutError, WatchHamsterError):
+                    async with asyncio.timeout(0.5):
+                        await self._rows.put(STATE_KEY, self._watch.state())
+                        await self.outbox.flush()
+                self._main.cancel()
+                with suppress(asyncio.CancelledError):
+                    await self._main
+                self._main = self._group = None
+        finally:
+            if self._on_stop is not None:
+                await self._on_stop()
+
+    async def wait(self) -> None:
+        """Return when the engine has ended; raises what ended it."""
+        if self._main is not None:
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(self._main)
+
+    def _run(self, work: Awaitable[object], what: str) -> None:
+        """Do something beside; a venue that does not answer is no reason to end."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except WatchHamsterError as error:
+                log.warning("%s: %s", what, error)
+
+        assert self._group is not None
+        self._group.create_task(guarded(), name=what)
+
+    # ---------------------------------------------------------------- what is streamed
+
+    def _wanted(self) -> list[str]:
+        """Every instrument somebody looks at, in the order of their importance."""
+        wanted = [self._focus[0]] if self._focus else []
+        wanted += [instrument for rule in self._rules if rule.enabled for instrument in rule.instruments]
+        wanted += self._list
+        return [i for i in dict.fromkeys(wanted) if split_instrument(i)[0] in self._parts]
+
+    def _want(self) -> None:
+        """Stream exactly what is wanted, from the last moment that is known."""
+        wanted = self._wanted()
+        now_ns = self.clock.now_ns()
+        resume: dict[str, int] = {}
+        for instrument in [i for i in self._lives if i not in wanted]:
+            del self._lives[instrument]
+            self.board.forget(instrument)
+        for instrument in wanted:
+            if instrument not in self._lives:
+                resume[instrument] = self._begin(instrument, now_ns)
+        frames: dict[str, list[Timeframe]] = {}
+        for rule in self._rules:
+            if rule.enabled and rule.forming:
+                for instrument in rule.instruments:
+                    frames.setdefault(instrument, []).append(timeframe(rule.timeframe))
+        self._forming_needed = frames
+        for name, part in self._parts.items():
+            wants = []
+            for instrument in wanted:
+                venue, symbol = split_instrument(instrument)
+                if venue == name:
+                    wants += [Subscription("ticker", symbol), Subscription("trade", symbol)]
+                    if self._focus and self._focus[0] == instrument:
+                        wants.append(Subscription("book", symbol))
+            part.feed.set_wants(wants, {i: at for i, at in resume.items() if split_instrument(i)[0] == name})
+        for instrument, name in self._watch.needs():
+            self._widen(instrument, timeframe(name))
+
+    def _begin(self, instrument: str, now_ns: int) -> int:
+        """Take an instrument up; returns since when its trades are asked for."""
+        last_ns = self._history.last_ns(instrument, MINUTE.name)
+        since_ns = MINUTE.open_ns(now_ns)
+        if last_ns is not None:
+            known_ns = MINUTE.next_ns(last_ns)
+            if now_ns - known_ns <= TRADES_BACK_NS:
+                since_ns = min(known_ns, since_ns)
+            else:
+                self._run(self._backfill.candles(instrument, MINUTE, known_ns, since_ns), f"history of {instrument}")
+        self._lives[instrument] = _Live(instrument, since_ns, self._origin)
+        return since_ns
+
+    def _refill(self, live: _Live, event_ns: int) -> None:
+        """A trade came for a time whose candles are folded for good: the venue's candles replace ours there."""
+        since_ns, until_ns = MINUTE.open_ns(event_ns), MINUTE.next_ns(MINUTE.open_ns(event_ns))
+        self._run(self._refilled(live, since_ns, until_ns), f"a late trade's minute of {live.instrument}")
+
+    async def _refilled(self, live: _Live, since_ns: int, until_ns: int) -> None:
+        part = self._parts[split_instrument(live.instrument)[0]]
+        query = part.feed.venue.candles(live.symbol, MINUTE, since_ns, until_ns)
+        page = await part.caller.call(query, "bulk", market=live.symbol)
+        candles = [msgspec.structs.replace(c, revision=1) for c in page.rows if c.closed and c.open_ns == since_ns]
+        self._keep(candles)
+        self.outbox.add(self._judge_closed(candles))
+
+    def _widen(self, instrument: str, frame: Timeframe) -> None:
+        """Build this timeframe live, too; its open candle begins with the minutes of before."""
+        live = self._lives.get(instrument)
+        if live is None or frame.name in live.whole_from or frame.approximate_ns > DAY.approximate_ns:
+            return
+        if not live.widening:
+            live.widening = True
+            self._run(self._widened(live), f"larger candles of {instrument}")
+
+    async def _widened(self, live: _Live) -> None:
+        try:
+            until_ns = MINUTE.open_ns(self.clock.now_ns()) - MINUTE.approximate_ns
+            until_ns = max(until_ns, live.since_ns)
+            frames = self._frames(live.instrument)
+            day_ns = DAY.open_ns(until_ns)
+            bars = await self._backfill.candles(live.instrument, MINUTE, day_ns, until_ns)
+            seed = list(bars.candles(live.instrument, MINUTE.name, "backfill"))
+            live.builder = live.builder.widened(frames, seed, until_ns)
+            for frame in frames:
+                live.whole_from.setdefault(frame.name, max(day_ns, frame.open_ns(until_ns)))
+        except ValueError:
+            log.warning("%s: larger candles begin with their next bar", live.instrument)
+        finally:
+            live.widening = False
+
+    def _frames(self, instrument: str) -> list[Timeframe]:
+        frames = {timeframe(name) for i, name in self._watch.needs() if i == instrument}
+        if self._focus and self._focus[0] == instrument:
+            frames |= {self._focus[1], DAY}
+        return [MINUTE, *(f for f in frames if f not in STORED and f.approximate_ns <= DAY.approximate_ns)]
+
+    # ---------------------------------------------------------------- the beat
+
+    async def _beat(self) -> None:
+        while True:
+            await self.clock.sleep(1.0)
+            now_ns = self.clock.now_ns()
+            self._count()
+            self.outbox.add(self._watch.tick(now_ns))
+            self._warm()
+            await self._close_bars(now_ns)
+
+    def _count(self) -> None:
+        total = sum(part.feed.messages for part in self._parts.values())
+        now = self.clock.monotonic()
+        if now > self._counted_at:
+            self._rate = (total - self._counted) / (now - self._counted_at)
+        self._counted, self._counted_at = total, now
+
+    async def _close_bars(self, now_ns: int) -> None:
+        """Ask about bars that no later trade has closed, and say what is known."""
+        end_ns = now_ns - SETTLE_NS
+        minute_ns = MINUTE.open_ns(end_ns)
+        now = self.clock.monotonic()
+        over = minute_ns > self._minute_ns
+        if not over and now - self._confirmed_at < CONFIRM_S:
+            return
+        lives = list(self._lives.values())
+        if not over:
+            forming = ((live, live.builder.forming(SECOND)) for live in lives)
+            lives = [live for live, second in forming if second is not None and second.open_ns + SECOND_NS <= end_ns]
+        if not lives:
+            return
+        self._confirmed_at = now
+        for venue, part in self._parts.items():
+            ours = [live for live in lives if live.instrument.startswith(f"{venue}:")]
+            if ours and not await self._confirm(part, ours, end_ns):
+                return  # asked again in a moment
+        if over:
+            self._minute_ns = minute_ns
+
+    async def _confirm(self, part: Part, lives: Sequence[_Live], end_ns: int) -> bool:
+        """Whether the venue has told that nothing is missing before `end_ns`; what was, has come."""
+        symbols = [live.symbol for live in lives]
+        try:
+            tickers = await part.caller.call(part.feed.venue.tickers(symbols), "urgent", 3.0)
+        except WatchHamsterError as error:
+            log.debug("bars are not confirmed: %s", error)
+            return False
+        last = {ticker.instrument: ticker.trade_ns or ticker.event_ns for ticker in tickers}
+        for live in lives:
+            traded_ns = last.get(live.instrument)
+            if traded_ns is None:
+                continue
+            if live.since_ns <= traded_ns and live.builder.last_ns < min(traded_ns, end_ns):
+                try:
+                    await part.feed.settle(live.instrument, "urgent")
+                except (WatchHamsterError, KeyError):
+                    continue
+            candles = self._whole(live, live.builder.close_until(end_ns))
+            if candles:
+                self.outbox.add(self._judge_closed(candles))
+                self._keep(candles)
+                self._publish(None, candles)
+            self._mark(part.feed, live, MINUTE.open_ns(end_ns))
+        return True
+
+    def _judge_closed(self, candles: Sequence[Candle]) -> list[Alert]:
+        now_ns = self.clock.now_ns()
+        alerts = [alert for candle in candles for alert in self._watch.observe(candle, now_ns)]
+        if alerts:
+            self._disarm(alerts)
+        return alerts
+
+    def _mark(self, feed: Feed, live: _Live, until_ns: int) -> None:
+        """Extend what is known of an instrument up to here, unless its trades have a hole."""
+        whole_ns = feed.whole_since_ns(live.instrument)
+        if whole_ns is not None and whole_ns > max(live.marked_ns, live.since_ns):
+            hole_ns, live.marked_ns = live.marked_ns, MINUTE.next_ns(MINUTE.open_ns(whole_ns))
+            self._run(self._backfill.candles(live.instrument, MINUTE, hole_ns, live.marked_ns), "a hole in the trades")
+        if until_ns > live.marked_ns:
+            for frame in STORED:
+                self._history.mark(live.instrument, frame.name, live.marked_ns, until_ns)
+            for instrument, name in self._watch.needs():
+                if instrument == live.instrument and name not in ("1s", "1m") and name in live.whole_from:
+                    frame = timeframe(name)
+                    since_ns = max(frame.open_ns(live.marked_ns), live.whole_from[name])
+                    if frame.open_ns(until_ns) > since_ns:
+                        self._history.mark(instrument, name, since_ns, frame.open_ns(until_ns))
+            live.marked_ns = until_ns
+
+    # ---------------------------------------------------------------- rules
+
+    def _warm(self) -> None:
+        """Give waiting rules their history."""
+        for wanted in self._watch.wanted():
+            key = (wanted.rule_id, wanted.instrument)
+            if wanted.instrument in self._lives and key not in self._warming:
+                self._warming.add(key)
+                self._run(self._warmed(wanted, key), f"history of rule {wanted.rule_id}")
+
+    async def _warmed(self, wanted: Wanted, key: tuple[int, str]) -> None:
+        try:
+            frame = timeframe(wanted.timeframe)
+            now_ns = self.clock.now_ns()
+            until_ns = frame.open_ns(now_ns)
+            since_ns = wanted.first_bar_ns
+            if since_ns is None:
+                since_ns = until_ns - wanted.bars * frame.approximate_ns
+                if wanted.watched_until_ns is not None:
+                    since_ns = min(since_ns, wanted.watched_until_ns - wanted.bars * frame.approximate_ns)
+            try:
+                bars = await self._backfill.candles(wanted.instrument, frame, since_ns, until_ns)
+            except Unavailable:
+                bars = await self._backfill.candles(wanted.instrument, frame, since_ns, until_ns, network=False)
+            self.outbox.add(self._watch.warm(wanted.rule_id, wanted.instrument, bars, self.clock.now_ns()))
+        finally:
+            self._warming.discard(key)
+
+    def rules(self) -> list[Rule]:
+        """The tenant's rules."""
+        return list(self._rules)
+
+    async def save_rule(self, rule: Rule) -> Rule:
+        """Store a rule and watch it from now on. Raises `UsageError` where it makes no sense."""
+        check(rule)
+        for instrument in rule.instruments:
+            await self.find(instrument)
+        if rule.created_ns == 0:
+            rule = msgspec.structs.replace(rule, created_ns=self.clock.now_ns())
+        saved = await self._rows.save_rule(rule)
+        self._rules = [r for r in self._rules if r.id != saved.id]
+        self._rules.append(saved)
+        self._rules.sort(key=lambda r: r.id or 0)
+        self._rules_changed()
+        return saved
+
+    async def remove_rule(self, rule_id: int) -> None:
+        """Forget a rule; what it raised stays."""
+        if all(rule.id != rule_id for rule in self._rules):
+            raise UsageError("unknown_rule", Text("There is no rule {id}.", {"id": rule_id}))
+        await self._rows.remove_rule(rule_id)
+        self._rules = [rule for rule in self._rules if rule.id != rule_id]
+        self._rules_changed()
+
+    def _rules_changed(self) -> None:
+        self.outbox.add(self._watch.set_rules(self._rules))
+        if self._group is not None:
+            self._want()
+            self._warm()
+
+    async def try_rule(self, rule: Rule, since_ns: int, until_ns: int) -> Replay:
+        """When a rule would have fired on its first instrument's history."""
+        formula = check(rule)
+        frame = timeframe(rule.timeframe)
+        first_ns = since_ns - formula.warm_up * frame.approximate_ns
+        bars = await self.bars(rule.instruments[0], rule.timeframe, first_ns, until_ns)
+        return replay(rule, bars, rule.instruments[0], since_ns)
+
+    # ---------------------------------------------------------------- markets
+
+    async def instruments(self) -> list[InstrumentInfo]:
+        """Everything the venues list, read once."""
+        async with self._infos_lock:
+            if not self._infos_known:
+                for part in self._parts.values():
+                    infos = await part.caller.call(part.feed.venue.markets(), "urgent")
+                    self._infos |= {info.instrument: info for info in infos}
+                self._infos_known = True
+        return list(self._infos.values())
+
+    def info(self, instrument: str) -> InstrumentInfo | None:
+        """What a venue says of an instrument, once it has been read."""
+        return self._infos.get(instrument)
+
+    async def find(self, instrument: str) -> str:
+        """The instrument, if a venue lists it or cannot be asked. Raises `UsageError` (`unknown_instrument`)."""
+        venue, symbol = split_instrument(instrument, next(iter(self._parts), None))
+        name = f"{venue}:{symbol}"
+        with suppress(Unavailable):
+            await self.instruments()
+        if venue not in self._parts or (self._infos_known and name not in self._infos):
+            raise unknown_instrument(name, self._infos, self._parts)
+        return name
+
+    async def bars(self, instrument: str, timeframe_: str, since_ns: int, until_ns: int) -> Bars:
+        """Closed candles: from the store, else from the venue, else (no venue in reach) what the store has."""
+        frame = timeframe(timeframe_)
+        try:
+            return await self._backfill.candles(instrument, frame, since_ns, until_ns, priority="urgent")
+        except Unavailable:
+            return await self._backfill.candles(instrument, frame, since_ns, until_ns, network=False)
+
+    async def coverage(self, instrument: str, timeframe_: str, since_ns: int, until_ns: int) -> list[Span]:
+        """Which stretches hold candles, had no trade, or were never fetched."""
+        return await self._history.coverage(instrument, timeframe(timeframe_).name, since_ns, until_ns)
+
+    def forming(self, instrument: str, timeframe_: str) -> Candle | None:
+        """The candle that is still open, if all of it is known."""
+        live = self._lives.get(instrument)
+        frame = timeframe(timeframe_)
+        if live is None:
+            return None
+        if frame.approximate_ns > DAY.approximate_ns:
+            return self._forming_days(live, frame)
+        candle = live.builder.forming(frame)
+        return candle if candle is not None and candle.open_ns >= live.whole_from.get(frame.name, 1 << 62) else None
+
+    def _forming_days(self, live: _Live, frame: Timeframe) -> Candle | None:
+        days = self._daily.get((live.instrument, frame.name))
+        today = live.builder.forming(DAY)
+        if days is None or today is None or today.open_ns < live.whole_from.get(DAY.name, 1 << 62):
+            return None
+        candle = fold([*(day for day in days if day.open_ns < today.open_ns), today], frame)[-1]
+        return msgspec.structs.replace(candle, closed=False, origin=self._origin)
+
+    def watch_list(self) -> list[str]:
+        """The tenant's instruments, in the user's order."""
+        return list(self._list)
+
+    async def set_watch_list(self, instruments: Sequence[str]) -> None:
+        """Watch these, in this order. Raises `UsageError` for one that no venue lists."""
+        names = [await self.find(instrument) for instrument in dict.fromkeys(instruments)]
+        await self._rows.set_watch_list(names, self.tenant)
+        self._list = names
+        self._want()
+
+    def focus(self, instrument: str, timeframe_: str) -> None:
+        """What the window shows: its book is streamed, and its candle built live."""
+        frame = timeframe(timeframe_)
+        if self._focus == (instrument, frame):
+            return
+        self._focus = (instrument, frame)
+        if self._group is None:
+            return
+        self._want()
+        self._widen(instrument, frame)
+        if frame.approximate_ns > DAY.approximate_ns:
+            self._widen(instrument, DAY)
+            self._run(self._days(instrument, frame), f"days of {instrument}")
+
+    async def _days(self, instrument: str, frame: Timeframe) -> None:
+        now_ns = self.clock.now_ns()
+        bars = await self._backfill.candles(instrument, DAY, frame.open_ns(now_ns), DAY.open_ns(now_ns))
+        self._daily[instrument, frame.name] = list(bars.candles(instrument, DAY.name, "backfill"))
+
+    # ---------------------------------------------------------------- alerts
+
+    async def alerts(self, after_id: int = 0, limit: int = 200) -> list[Alert]:
+        """Alerts with a larger id, oldest first; with 0 the last ones."""
+        return self._rows.alerts(after_id, limit)
+
+    async def acknowledge(self, alert_id: int) -> None:
+        """Note that a person has seen it."""
+        await self.outbox.acknowledge(alert_id)
+
+    async def deliveries(self, alert_id: int) -> list[Delivery]:
+        """How an alert went out."""
+        return self._rows.deliveries(alert_id)
+
+    async def resend(self, delivery_id: int) -> None:
+        """Send a delivery once more."""
+        await self.outbox.resend(delivery_id)
+
+    async def mute(self, until_ns: int | None) -> None:
+        """Let nothing leave until then; None ends it."""
+        await self.outbox.mute(until_ns)
+
+    @property
+    def muted_until_ns(self) -> int | None:
+        """Until when nothing leaves."""
+        until_ns = self.outbox.muted_until_ns
+        return until_ns if until_ns is not None and until_ns > self.clock.now_ns() else None
+
+    async def test_channel(self, channel: str) -> Delivery:
+        """Send a marked sample and say what came of it."""
+        return await self.outbox.test(channel)
+
+    def told(self, alert: Alert) -> None:
+        """An alert has become, or changed, a row: the outbox calls this."""
+        self._watch.stored(alert)
+        self._publish(alert, ())
+
+    # ---------------------------------------------------------------- the home
+
+    async def layout(self, name: str) -> bytes | None:
+        """A saved arrangement of the window."""
+        return await self._keeper.layout(name)
+
+    async def save_layout(self, name: str, data: bytes | None) -> None:
+        """Keep an arrangement of the window."""
+        await self._keeper.save_layout(name, data)
+
+    async def set_secret(self, channel: str, text: str) -> None:
+        """Keep a channel's secret address in the keyring, and use it from now on."""
+        await self._keeper.set_secret(channel, text)
+
+    async def backup(self, path: Path) -> None:
+        """Everything but the secrets in one file."""
+        await self._keeper.backup(path)
+
+    async def restore(self, path: Path) -> None:
+        """Take everything from a backup, and go on with it."""
+        await self._keeper.restore(path)
+        await self.reread()
+
+    async def reread(self) -> None:
+        """The rows have been replaced: watch what they say now."""
+        self._rules = self._rows.rules(self.tenant)
+        if self._only is None:
+            self._list = self._rows.watch_list(self.tenant)
+        self._rules_changed()
+
+    async def away(self) -> Away | None:
+        """What happened while nobody watched, said once; None when there was no such time."""
+        return await self._keeper.away()
+
+    def show(self) -> bool:
+        """Bring the window forward, where there is one."""
+        if self.on_show is None:
+            return False
+        self.on_show()
+        return True
+
+    # ---------------------------------------------------------------- for the eye
+
+    def observe(self, observer: Callable[[Event | Alert], None]) -> Callable[[], None]:
+        """Be told of every event, closed candle and alert, on the loop, at once. Returns what ends it."""
+        self._observers = [*self._observers, observer]
+
+        def end() -> None:
+            self._observers = [other for other in self._observers if other is not observer]
+
+        return end
+
+    def metrics(self) -> Metrics:
+        """Figures for the status bar."""
+        latencies = [p.feed.latency_ms for p in self._parts.values() if p.feed.latency_ms is not None]
+        return Metrics(
+            {name: part.feed.state for name, part in self._parts.items()},
+            max(latencies, default=None),
+            self._rate,
+            self._process.memory_info().rss / 1e6,
+            self._keeper.history_bytes(),
+        )
+
+    def status(self) -> StatusNode:
+        """The status tree."""
+        return node(
+            self.tenant,
+            None,
+            node("feeds", None, *(self._feed_status(name, part.feed) for name, part in self._parts.items())),
+            self._rules_status(),
+            self.outbox.status(),
+            *self._keeper.status(),
+            detail=Text("simulated") if self.demo else None,
+        )
+
+    def _feed_status(self, name: str, feed: Feed) -> StatusNode:
+        now_ns = self.clock.now_ns()
+        state: State = _FEED_STATES[feed.state]
+        if feed.state == "closed" and feed.reason == "connecting":
+            state = "pending"
+        reason = FEED_REASONS.get(feed.reason, feed.reason)
+        children = []
+        for live in self._lives.values():
+            if not live.instrument.startswith(f"{name}:"):
+                continue
+            price = self.board.price(live.instrument)
+            ticker = self.board.ticker(live.instrument)
+            last_ns = max(live.builder.last_ns, (ticker.trade_ns or ticker.event_ns) if ticker else 0)
+            age_s = (now_ns - last_ns) / 1e9 if last_ns > 0 else None
+            missing = feed.unserved.get(live.instrument)
+            detail = Text("no answer for {kinds}", {"kinds": ", ".join(missing)}) if missing else None
+            lamp: State = "warning" if missing else "pending" if price is None else "ok"
+            children.append(
+                node(live.symbol, lamp, value=price, age_s=None if age_s is None else max(0.0, age_s), detail=detail)
+            )
+        age_s = None if feed.last_data_ns is None else max(0.0, (now_ns - feed.last_data_ns) / 1e9)
+        return node(
+            name,
+            state,
+            *children,
+            value=feed.state,
+            age_s=age_s,
+            since_ns=feed.since_ns,
+            detail=Text(reason, feed.values),
+        )
+
+    def _rules_status(self) -> StatusNode:
+        children = []
+        for status in self._watch.states():
+            state: State = "ok"
+            detail = None
+            if status.error is not None:
+                state, detail = "critical", status.error
+            elif status.waiting:
+                state, detail = "pending", Text("waiting for history")
+            elif status.state == "firing":
+                state, detail = ("critical" if status.severity == "critical" else "warning"), Text("firing")
+            elif status.state == "pending":
+                state, detail = "pending", Text("true, not yet for long enough")
+            elif status.spent:
+                detail = Text("has fired, once")
+            value = status.value if not isinstance(status.value, bool) else str(status.value).lower()
+            label = f"{status.name} · {status.instrument}"
+            children.append(node(label, state, value=value, since_ns=status.since_ns, detail=detail))
+        return node("rules", "ok" if not children else None, *children, value=len(self._rules))
+
+
+_FEED_STATES: Mapping[str, State] = {
+    "live": "ok",
+    "recovered": "ok",
+    "fallback": "warning",
+    "reconnecting": "warning",
+    "stale": "critical",
+    "closed": "unknown",
+}
+
+
+def unknown_instrument(name: str, known: Iterable[str], venues: Iterable[str]) -> UsageError:
+    """The refusal of an instrument that no venue lists, with the nearest one that is."""
+    from difflib import get_close_matches
+
+    venue = name.partition(":")[0]
+    if venue not in venues:
+        hint = Text("Known venues are {names}.", {"names": ", ".join(venues)})
+    elif near := get_close_matches(name, list(known), 1, 0.5):
+        hint = Text("Did you mean {name}?", {"name": near[0]})
+    else:
+        hint = Text("Search for it by name in the window.")
+    return UsageError("unknown_instrument", Text("{name} is not listed.", {"name": name}), hint)
+
+
+async def _service(service: Callable[[], Awaitable[None]]) -> None:
+    await service()
