@@ -20,7 +20,7 @@ import click
 import msgspec
 import typer
 
-from watchhamster import app as program
+from watchhamster import app, commands, services
 from watchhamster.core.market import BadFrameSeen, Book, Candle, Event, FeedChanged, Ticker, Trade, to_json
 from watchhamster.core.ports import UsageError, WatchHamsterError
 from watchhamster.core.text import Text, _, say
@@ -82,7 +82,7 @@ def run(arguments: list[str]) -> int:
             rest.append(word)
     _globals.json = "--json" in rest
     try:
-        program.prepare(_home(), debug=_globals.debug)
+        services.prepare(_home(), debug=_globals.debug)
         if _is_desktop(rest):
             print(_("There is no display here, so WatchHamster runs headless. Ctrl+C ends it."), file=sys.stderr)
             rest = ["run", *(word for word in rest if word not in ("--minimized", "--live"))]
@@ -158,7 +158,7 @@ def _main(
 
 
 def _home() -> Home:
-    return program.find_home(_globals.home)
+    return services.find_home(_globals.home)
 
 
 def _json(value: object) -> str:
@@ -228,7 +228,7 @@ def _seconds(text: str) -> float:
 
 
 def _iso(at_ns: int) -> str:
-    return program.iso_time(at_ns)
+    return commands.iso_time(at_ns)
 
 
 def _line(event: Event) -> str:
@@ -248,7 +248,7 @@ def _line(event: Event) -> str:
             volume = "" if event.volume is None else f"{event.volume:.10g}"
             return f"{_iso(event.open_ns)}  {event.instrument} {event.timeframe}  {prices}  {volume}"
         case FeedChanged():
-            return f"{_iso(event.at_ns)}  {event.venue}  {event.state}: {say(program.feed_reason(event))}"
+            return f"{_iso(event.at_ns)}  {event.venue}  {event.state}: {say(commands.feed_reason(event))}"
         case BadFrameSeen():
             return f"{_('unreadable frame')}: {event.reason}: {event.sample}"
 
@@ -280,12 +280,12 @@ def run_(
     as_json: Json = False,
 ) -> None:
     """The engine without a window: prints the status tree as it changes."""
-    options = program.Options(
+    options = app.Options(
         home=_home(),
         demo=demo,
         replay=replay,
         replay_venue=venue,
-        speed=program.speed_of(speed),
+        speed=app.speed_of(speed),
         instruments=tuple(instrument or ()),
     )
     seconds = None if lasting is None else _seconds(lasting)
@@ -299,7 +299,7 @@ def run_(
             print(f"{clear}{render(tree)}\n")
         sys.stdout.flush()
 
-    _wait(program.run_headless(options, seconds, show))
+    _wait(app.run_headless(options, seconds, show))
 
 
 @cli.command()
@@ -311,8 +311,8 @@ def replay(
 ) -> None:
     """A recorded wire capture through the real path; --json prints its normalised events."""
     summary = _wait(
-        program.replay_capture(
-            file, venue, program.speed_of(speed), (lambda e: _show(e, True)) if as_json else None, _progress
+        commands.replay_capture(
+            file, venue, app.speed_of(speed), (lambda e: _show(e, True)) if as_json else None, _progress
         )
     )
     if not as_json:
@@ -369,7 +369,7 @@ def sim(
         async with simulator:
             _print(simulator.ready())
             sys.stdout.flush()
-            await program.until_signalled()
+            await app.until_signalled()
 
     _wait(serve())
 
@@ -380,11 +380,11 @@ def status(
     as_json: Json = False,
 ) -> None:
     """The status tree, once: of what runs in this home, or of its files when nothing does."""
-    tree = _wait(program.status(_home(), tenant))
+    tree = _wait(commands.status(_home(), tenant))
     if as_json:
         _print(tree)
     else:
-        print(render(program.tree_of(tree)))
+        print(render(commands.tree_of(tree)))
 
 
 # ---------------------------------------------------------------- market data
@@ -419,10 +419,10 @@ def book(
 
 async def _market(kind: str, instrument: str, follow: bool, as_json: bool, *, count: int = 30) -> None:
     if follow:
-        await _follow(program.follow(kind, instrument), as_json)
+        await _follow(commands.follow(kind, instrument), as_json)
         return
-    async with program.MarketDataBackbone() as backbone:
-        for event in await program.one_shot(backbone, kind, instrument, count):
+    async with commands.MarketDataBackbone() as backbone:
+        for event in await commands.one_shot(backbone, kind, instrument, count):
             if isinstance(event, Book) and not as_json:
                 _print_book(event)
             else:
@@ -451,13 +451,13 @@ def candles(
     frame = timeframe(timeframe_)
 
     async def work() -> None:
-        async with program.MarketDataBackbone() as backbone:
-            rows = await program.candles(backbone, instrument, frame, _maybe(since), _maybe(until), count)
+        async with commands.MarketDataBackbone() as backbone:
+            rows = await commands.candles(backbone, instrument, frame, _maybe(since), _maybe(until), count)
         for row in rows:
             _show(row, as_json)
         sys.stdout.flush()
         if follow:
-            await _follow(program.follow("candle", instrument, frame), as_json)
+            await _follow(commands.follow("candle", instrument, frame), as_json)
 
     _wait(work())
 
@@ -558,7 +558,7 @@ def data_export(
     as_json: Json = False,
 ) -> None:
     """Stored candles, oldest first, with the values exactly as they came."""
-    program.export(
+    commands.export(
         _home(),
         instrument,
         timeframe(timeframe_),
@@ -579,7 +579,7 @@ def data_coverage(
     as_json: Json = False,
 ) -> None:
     """Which stretches hold candles, had no trade, or were never fetched."""
-    for span in program.coverage(_home(), instrument, timeframe(timeframe_), _maybe(since), _maybe(until)):
+    for span in commands.coverage(_home(), instrument, timeframe(timeframe_), _maybe(since), _maybe(until)):
         if as_json:
             _print(span)
         else:
@@ -625,7 +625,7 @@ def data_restore(file: Path, as_json: Json = False) -> None:
 @data.command("size")
 def data_size(as_json: Json = False) -> None:
     """How much the history takes, a series a line, and its limits."""
-    for row in program.sizes(_home()):
+    for row in commands.sizes(_home()):
         if as_json:
             _print(row)
         else:
@@ -634,7 +634,7 @@ def data_size(as_json: Json = False) -> None:
 
 def _act(command: str, **arguments: Any) -> Any:
     """Do a thing that writes: through the owner of this home if one runs, else here."""
-    return _wait(program.act(_home(), command, arguments))
+    return _wait(commands.act(_home(), command, arguments))
 
 
 # ---------------------------------------------------------------- formulas
@@ -674,7 +674,7 @@ def formula(
         )
     since, until = _period(period)
     first = None if first_bar is None else _moment(first_bar)
-    result = program.evaluate(_home(), expressions, instrument, timeframe(timeframe_), since, until, first, evaluator)
+    result = commands.evaluate(_home(), expressions, instrument, timeframe(timeframe_), since, until, first, evaluator)
     for warning in result.warnings:
         _progress(say(warning))
     for open_ns, values in result.rows:
@@ -695,7 +695,7 @@ def alert_list(
     as_json: Json = False,
 ) -> None:
     """What fired, newest last."""
-    rows = program.stored_rules(_home()) if rules else program.stored_alerts(_home(), count)
+    rows = commands.stored_rules(_home()) if rules else commands.stored_alerts(_home(), count)
     for row in rows:
         if as_json:
             _print(row)
@@ -710,7 +710,7 @@ def alert_list(
 @alert.command("show")
 def alert_show(alert_id: int, as_json: Json = False) -> None:
     """One alert with its evidence and the receipts of its deliveries."""
-    row = program.stored_alert(_home(), alert_id)
+    row = commands.stored_alert(_home(), alert_id)
     if as_json:
         _print(row)
         return
@@ -831,7 +831,7 @@ def alert_replay(
 ) -> None:
     """When a rule would have fired on stored bars, and what the price did after."""
     since, until = _period(period)
-    result = program.replay_rule(
+    result = commands.replay_rule(
         _home(),
         expression,
         instrument,
@@ -886,7 +886,7 @@ def doctor(
             if finding.fix and finding.state != "ok":
                 print(f"    {say(finding.fix)}")
     if bundle is not None:
-        checks.bundle(bundle, _home(), program.offline_status(_home()))
+        checks.bundle(bundle, _home(), commands.offline_status(_home()))
         _progress(_("Written: {file}").format(file=bundle))
     missing = [finding.name for finding in findings if finding.state == "missing"]
     if missing:
@@ -933,9 +933,9 @@ def screenshot(
             "usage",
             Text("--size is WIDTHxHEIGHT, --theme dark or light, --lang ko or en."),
         )
-    options = program.Options(home=_home(), demo=demo, still=True)
+    options = app.Options(home=_home(), demo=demo, still=True)
     code = start.run_screenshot(
-        page, out, (int(match[1]), int(match[2])), theme, lang, text, lambda: program.build_engine(options)
+        page, out, (int(match[1]), int(match[2])), theme, lang, text, lambda: app.build_engine(options)
     )
     if code:
         raise typer.Exit(code)

@@ -140,4 +140,4 @@ def _lines(status: StatusNode, first: str, rest: str) -> Iterator[str]:
 def _number(value: float | int | str) -> str:
     if isinstance(value, str):
         return value
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.10g}"

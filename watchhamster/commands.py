@@ -1,0 +1,822 @@
+"""What the command line does, apart from arguments and printing: markets asked once or followed, stored history,
+formulas and rules on it, and everything that writes.
+
+What writes is an entry of `ACTIONS`. `act` hands it to the owner of the home if there is one, so that the running
+engine does it and knows; else this process does it, owning the home meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import math
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import msgspec
+import numpy as np
+
+from watchhamster.core.bars import Bars, Span
+from watchhamster.core.candles import CandleBuilder
+from watchhamster.core.instruments import instrument_of, split_instrument
+from watchhamster.core.market import BadFrameSeen, Book, Candle, Event, FeedChanged, Ticker, Trade
+from watchhamster.core.ports import (
+    BadFrame,
+    Rejected,
+    StoreError,
+    Unavailable,
+    UsageError,
+    WatchHamsterError,
+)
+from watchhamster.core.secret import Secret
+from watchhamster.core.text import Text, say
+from watchhamster.core.timeframes import SECOND_NS, Timeframe
+from watchhamster.core.timeframes import timeframe as timeframe_of
+from watchhamster.credentials import Absent
+from watchhamster.engine.backbone import MarketDataBackbone as Backbone
+from watchhamster.engine.backbone import VenueParts
+from watchhamster.engine.backfill import Backfill
+from watchhamster.engine.clock import SystemClock
+from watchhamster.engine.engine import Engine, unknown_instrument
+from watchhamster.engine.feed import FEED_REASONS
+from watchhamster.engine.limits import Limiter
+from watchhamster.engine.outbox import Outbox, end_of_day_ns
+from watchhamster.engine.owner import ask
+from watchhamster.engine.routing import Caller
+from watchhamster.formula import Value, compile_many
+from watchhamster.monitor.alerts import Alert, Rule, Severity
+from watchhamster.monitor.replay import replay
+from watchhamster.monitor.status import StatusNode, node, to_record
+from watchhamster.monitor.watch import check
+from watchhamster.notify.channels import BUILT_IN, ChannelConfig, make_channel
+from watchhamster.notify.http import check_url
+from watchhamster.notify.webhook import new_key
+from watchhamster.services import (
+    CHANNELS_KEY,
+    FEES,
+    ONE_SHOT_S,
+    USER_AGENT,
+    VENUES,
+    Services,
+    back_up,
+    reading,
+    reading_desk,
+    restore,
+    trust,
+    venue_named,
+    writing,
+)
+from watchhamster.settings import Home, venue_url
+from watchhamster.storage.candle_files import export as write_export
+from watchhamster.storage.candle_files import import_file
+from watchhamster.venues.capture import BadLine, read_capture
+from watchhamster.venues.upbit import parse_candles
+from watchhamster.venues.wire import HttpWire
+
+
+class Played(msgspec.Struct):
+    """What a recording held."""
+
+    lines: int = 0
+    frames: int = 0
+    counts: Counter[str] = msgspec.field(default_factory=Counter)
+    problems: list[Problem] = msgspec.field(default_factory=list)
+    first_ns: int | None = None
+    last_ns: int | None = None
+
+    @property
+    def market_seconds(self) -> float:
+        """How long the recording lasted."""
+        return 0.0 if self.first_ns is None or self.last_ns is None else (self.last_ns - self.first_ns) / 1e9
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """A line that could not be read."""
+
+    line: int
+    reason: str
+
+
+async def replay_capture(
+    file: Path, venue: str, speed: float, show: Callable[[Event], None] | None, progress: Callable[[str], None]
+) -> Played:
+    """Read a capture through the venue's decoder, at its own pace times `speed`, showing every event.
+
+    What cannot be read is an event too (`bad_frame`) and a problem of the summary. Raises `UsageError`
+    (`nothing_readable`) when no line of it could be.
+    """
+    spec = venue_named(venue)
+    clock = SystemClock()
+    played = Played()
+    began = clock.monotonic()
+    for entry in read_capture(file):
+        played.lines += 1
+        if isinstance(entry, BadLine):
+            played.problems.append(Problem(entry.line, entry.reason))
+            _show_bad(show, None, entry.reason, entry.sample, venue)
+            continue
+        played.frames += 1
+        if entry.received_ns is not None:
+            played.first_ns = entry.received_ns if played.first_ns is None else played.first_ns
+            played.last_ns = entry.received_ns
+            if math.isfinite(speed):
+                ahead_s = played.market_seconds / speed - (clock.monotonic() - began)
+                if ahead_s > 0:
+                    await clock.sleep(ahead_s)
+        try:
+            events = spec.decode(entry.frame, entry.received_ns)
+        except BadFrame as bad:
+            played.problems.append(Problem(played.lines, bad.reason))
+            played.counts["bad_frame"] += 1
+            _show_bad(show, entry.received_ns, bad.reason, bad.sample, venue)
+            continue
+        except Rejected as refusal:
+            played.counts["refusal"] += 1
+            progress(f"{file}:{played.lines}: {say(refusal.text)}")
+            continue
+        for event in events:
+            played.counts[type(event).__name__.lower()] += 1
+            if show is not None:
+                show(event)
+        if show is None and played.frames % 50_000 == 0:
+            progress(f"{played.frames:,}")
+    if played.frames == 0 or (played.problems and sum(played.counts.values()) == played.counts["bad_frame"]):
+        first = played.problems[0] if played.problems else Problem(1, "the file is empty")
+        raise UsageError(
+            "nothing_readable",
+            Text(
+                "No line of {file} could be read; line {line}: {reason}.",
+                {"file": str(file), "line": first.line, "reason": first.reason},
+            ),
+            Text('A capture has lines of {{"received": seconds, "frame": text}}, or is a JSON array of frames.'),
+        )
+    return played
+
+
+def _show_bad(
+    show: Callable[[Event], None] | None, received_ns: int | None, reason: str, sample: str, venue: str
+) -> None:
+    if show is not None:
+        show(BadFrameSeen(received_ns, reason, sample[:200], venue))
+
+
+# ---------------------------------------------------------------- the market, asked by a command
+
+
+class MarketDataBackbone(Backbone):
+    """`engine.backbone.MarketDataBackbone` with every venue of this program wired, at the addresses in use."""
+
+    def __init__(self, observe: Callable[[Event], None] | None = None) -> None:
+        parts = {}
+        for name in VENUES:
+            venue = venue_named(name)
+            url = venue_url(name) or venue.url
+            parts[name] = VenueParts(venue, HttpWire(url, name, USER_AGENT, trust()), url, fee=FEES[name])
+        super().__init__(parts, observe=observe)
+
+
+async def one_shot(backbone: Backbone, kind: str, instrument: str, count: int) -> list[Event]:
+    """One answer of a venue within 5 s: a ticker, a book, or the last trades."""
+    venue, symbol = split_instrument(instrument, "upbit")
+    rows: list[Trade] | list[Ticker] | list[Book]
+    async with _known(backbone, instrument):
+        if kind == "ticker":
+            rows = [await backbone.get_ticker(instrument)]
+        elif kind == "book":
+            rows = [await backbone.get_order_book(instrument)]
+        else:
+            caller = backbone.caller(venue)
+            page = await caller.call(caller.venue.trades(symbol), "urgent", ONE_SHOT_S)
+            rows = page.rows[-count:]
+    received_ns = backbone.clock.now_ns()
+    return [msgspec.structs.replace(row, received_ns=received_ns) for row in rows]
+
+
+@asynccontextmanager
+async def _known(backbone: Backbone, instrument: str) -> AsyncIterator[None]:
+    """An unknown instrument is refused with the nearest known name; a venue out of reach within 5 s."""
+    venue, symbol = split_instrument(instrument, "upbit")
+    name = instrument_of(venue, symbol)
+    try:
+        async with asyncio.timeout(ONE_SHOT_S):
+            yield
+    except TimeoutError:
+        raise Unavailable(
+            "no_answer",
+            Text("{venue} did not answer within {seconds} s.", {"venue": venue, "seconds": ONE_SHOT_S}),
+            Text("Check the connection, or try again in a moment."),
+        ) from None
+    except WatchHamsterError as error:
+        if error.code != "unknown_instrument":
+            raise
+        known = [info.instrument for info in await backbone.get_instruments(venue)]
+        raise unknown_instrument(name, known, VENUES) from error
+
+
+async def candles(
+    backbone: Backbone, instrument: str, frame: Timeframe, since_ns: int | None, until_ns: int | None, count: int
+) -> list[Candle]:
+    """Closed candles of the venue, oldest first: those of a span, or without `since_ns` the last `count`."""
+    venue, symbol = split_instrument(instrument, "upbit")
+    caller = backbone.caller(venue)
+    until_ns = backbone.clock.now_ns() if until_ns is None else until_ns
+    rows: list[Candle] = []
+    async with _known(backbone, instrument):
+        if since_ns is not None:
+            bars = await backbone.get_candles(instrument, frame, since_ns, until_ns, venue, priority="urgent")
+            return list(bars.candles(instrument_of(venue, symbol), frame.name, "backfill"))
+        while len(rows) < count:
+            page = await caller.call(caller.venue.candles(symbol, frame, 0, until_ns), "urgent", ONE_SHOT_S)
+            rows = [*(candle for candle in page.rows if candle.closed), *rows]
+            until_ns = page.since_ns
+            if page.cursor is None or not page.rows:
+                break
+    return rows[-count:]
+
+
+async def follow(kind: str, instrument: str, frame: Timeframe | None = None) -> AsyncIterator[Event]:
+    """Events of an instrument as they happen, and what becomes of its feed, until the caller has enough."""
+    venue, symbol = split_instrument(instrument, "upbit")
+    name = instrument_of(venue, symbol)
+    events: asyncio.Queue[Event] = asyncio.Queue(10_000)
+    wanted: Any = {"ticker": Ticker, "book": Book}.get(kind, Trade)
+    building = None if frame is None else CandleBuilder(name, (frame,))
+    whole_ns = 0 if frame is None else frame.next_ns(frame.open_ns(SystemClock().now_ns()))
+
+    def tell(event: Event) -> None:
+        if isinstance(event, FeedChanged) and event.instrument in (None, name):
+            events.put_nowait(event)
+        elif isinstance(event, wanted) and getattr(event, "instrument", None) == name:
+            if building is None:
+                events.put_nowait(event)
+            elif isinstance(event, Trade):
+                for candle in building.add(event):
+                    if candle.timeframe == str(frame) and candle.open_ns >= whole_ns:
+                        events.put_nowait(candle)
+
+    async with MarketDataBackbone(tell) as backbone, asyncio.TaskGroup() as group:
+        async with _known(backbone, instrument):
+            await backbone.get_ticker(name)
+        streams = {"ticker": backbone.stream_tickers, "book": backbone.stream_order_books}
+        stream = streams.get(kind, backbone.stream_trades)(name)
+
+        async def hold() -> None:
+            async for _event in stream:
+                pass
+
+        holding = group.create_task(hold())
+        try:
+            while True:
+                yield await events.get()
+        finally:
+            holding.cancel()
+
+
+# ---------------------------------------------------------------- what is stored
+
+
+def _stored(home: Home, instrument: str, frame: Timeframe) -> tuple[str, StoreError]:
+    """The instrument's full name, and the refusal if nothing of it is stored."""
+    venue, symbol = split_instrument(instrument, "upbit")
+    name = instrument_of(venue, symbol)
+    with suppress(WatchHamsterError), reading(home) as store:
+        known = sorted({series.instrument for series in store.series()})
+        near = get_close_matches(name, known, 1, 0.5)
+        if name in known:
+            frames = [series.timeframe for series in store.series() if series.instrument == name]
+            hint = Text("Stored timeframes of it: {names}.", {"names": ", ".join(frames)})
+        elif near:
+            hint = Text("Did you mean {name}?", {"name": near[0]})
+        else:
+            hint = Text("Import a file, or run watchhamster data update {name}.", {"name": name})
+        return name, StoreError(
+            "no_data",
+            Text("No {timeframe} candles of {instrument} are stored.", {"timeframe": frame.name, "instrument": name}),
+            hint,
+        )
+    return name, StoreError(
+        "no_data",
+        Text("Nothing is stored in {home}.", {"home": str(home.root)}),
+        Text("Import a file, or run watchhamster data update {name}.", {"name": name}),
+    )
+
+
+def export(
+    home: Home,
+    instrument: str,
+    frame: Timeframe,
+    since_ns: int | None,
+    until_ns: int | None,
+    format: str,
+    out: Path | None,
+    events: bool,
+) -> int:
+    """Write stored candles to a file or stdout; how many. Raises `StoreError` (`no_data`) when there are none."""
+    name, nothing = _stored(home, instrument, frame)
+    if not home.market_db.exists():
+        raise nothing
+    with reading(home) as store:
+        if store.last_ns(name, frame.name) is None:
+            raise nothing
+        target = sys.stdout.buffer if out is None else out
+        options = {"since_ns": since_ns, "until_ns": until_ns, "format": format, "events": events}
+        count = write_export(store, name, frame.name, target, **options)  # type: ignore[arg-type]
+        sys.stdout.flush()
+    if count == 0:
+        raise nothing
+    return count
+
+
+def coverage(home: Home, instrument: str, frame: Timeframe, since_ns: int | None, until_ns: int | None) -> list[Span]:
+    """What is known of a stretch of time; without bounds, from the first stored candle to the last."""
+    name, nothing = _stored(home, instrument, frame)
+    if not home.market_db.exists():
+        raise nothing
+    with reading(home) as store:
+        series = next((s for s in store.series() if (s.instrument, s.timeframe) == (name, frame.name)), None)
+        if series is None:
+            raise nothing
+        since_ns = series.first_ns if since_ns is None else since_ns
+        until_ns = frame.next_ns(series.last_ns) if until_ns is None else until_ns
+        return store.read_coverage(name, frame.name, since_ns, until_ns)
+
+
+def sizes(home: Home) -> list[dict[str, Any]]:
+    """The stored series, and how much room all of them take."""
+    if not home.market_db.exists():
+        return []
+    with reading(home) as store:
+        return [msgspec.to_builtins(series) for series in store.series()]
+
+
+def _offline_caller(venue: str) -> Caller:
+    """A way to a venue's description for history that never asks it."""
+    clock = SystemClock()
+    return Caller(venue_named(venue), HttpWire("http://127.0.0.1:9", venue, USER_AGENT), Limiter(clock, {}))
+
+
+def _history(
+    home: Home, instrument: str, frame: Timeframe, since_ns: int | None, until_ns: int | None
+) -> tuple[str, Bars, list[Text]]:
+    """Stored bars and what is missing of them. Raises `StoreError` (`no_data`)."""
+    name, nothing = _stored(home, instrument, frame)
+    if not home.market_db.exists():
+        raise nothing
+    with reading(home) as store:
+        backfill = Backfill(_offline_caller, store, SystemClock())
+        first_ns = min((s.first_ns for s in store.series() if s.instrument == name), default=None)
+        if first_ns is None:
+            raise nothing
+        since_ns = frame.open_ns(first_ns) if since_ns is None else since_ns
+        until_ns = SystemClock().now_ns() if until_ns is None else until_ns
+        bars = asyncio.run(backfill.candles(name, frame, since_ns, until_ns, network=False))
+        if len(bars) == 0:
+            raise nothing
+        last_ns = frame.next_ns(int(bars.open_ns[-1]))
+        spans = store.read_coverage(name, frame.name, int(bars.open_ns[0]), min(until_ns, last_ns))
+    missing = [span for span in spans if span.state == "not_fetched"]
+    warnings = []
+    if missing:
+        warnings.append(
+            Text(
+                "{count} stretches of {instrument} were never fetched, the first from {since}.",
+                {"count": len(missing), "instrument": name, "since": iso_time(missing[0].since_ns)},
+            )
+        )
+    return name, bars, warnings
+
+
+# ---------------------------------------------------------------- formulas and rules on what is stored
+
+
+class Evaluated(msgspec.Struct, frozen=True):
+    """The values of formulas, a row a bar."""
+
+    rows: list[tuple[int, list[Value]]]
+    first_bar_ns: int
+    warnings: list[Text]
+
+
+def evaluate(
+    home: Home,
+    expressions: Sequence[str],
+    instrument: str,
+    frame: Timeframe,
+    since_ns: int | None,
+    until_ns: int | None,
+    first_bar_ns: int | None,
+    evaluator: str,
+) -> Evaluated:
+    """Each formula on every stored bar of the period. Raises `UsageError` (`bad_formula`), `StoreError` (`no_data`)."""
+    program = compile_many(expressions)
+    name, bars, warnings = _history(home, instrument, frame, None, until_ns)
+    start = 0
+    if first_bar_ns is not None:
+        start = int(np.searchsorted(bars.open_ns, first_bar_ns))
+    elif since_ns is not None:
+        start = max(0, int(np.searchsorted(bars.open_ns, since_ns)) - program.warm_up)
+    bars = bars.slice(start, len(bars))
+    if len(bars) == 0 or (since_ns is not None and int(bars.open_ns[-1]) < since_ns):
+        raise _stored(home, name, frame)[1]
+    if evaluator == "array":
+        rows = list(zip(*(values.list() for values in program.over(bars)), strict=True))
+    else:
+        stepper = program.stepper()
+        rows = [stepper.push(candle) for candle in bars.candles(name, frame.name, "live")]
+    kept = [
+        (at, list(values))
+        for at, values in zip(bars.open_ns.tolist(), rows, strict=True)
+        if since_ns is None or at >= since_ns
+    ]
+    return Evaluated(kept, int(bars.open_ns[0]), warnings)
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """A rule on history."""
+
+    firings: list[dict[str, Any]]
+    summary: dict[str, Any]
+    warnings: list[Text]
+
+
+def replay_rule(
+    home: Home,
+    expression: str,
+    instrument: str,
+    frame: Timeframe,
+    for_s: float,
+    cooldown_s: float,
+    since_ns: int | None,
+    until_ns: int | None,
+    first_bar_ns: int | None,
+) -> Tried:
+    """When a rule would have fired on stored bars."""
+    rule = Rule(
+        name=expression,
+        formula=expression,
+        instruments=(instrument,),
+        timeframe=frame.name,
+        for_s=for_s,
+        cooldown_s=cooldown_s,
+    )
+    formula = check(rule)
+    name, bars, warnings = _history(home, instrument, frame, None, until_ns)
+    start = 0
+    if first_bar_ns is not None:
+        start = int(np.searchsorted(bars.open_ns, first_bar_ns))
+    elif since_ns is not None:
+        start = max(0, int(np.searchsorted(bars.open_ns, since_ns)) - formula.warm_up)
+    found = replay(rule, bars.slice(start, len(bars)), name, since_ns)
+    return Tried([msgspec.to_builtins(f) for f in found.firings], msgspec.to_builtins(found.summary), warnings)
+
+
+def stored_rules(home: Home) -> list[dict[str, Any]]:
+    """The rules of the home."""
+    if not home.desk_db.exists():
+        return []
+    with reading_desk(home) as desk:
+        return [msgspec.to_builtins(rule) for rule in desk.rules()]
+
+
+def stored_alerts(home: Home, count: int) -> list[dict[str, Any]]:
+    """The last alerts, oldest first."""
+    if not home.desk_db.exists():
+        return []
+    with reading_desk(home) as desk:
+        return [_alert_record(alert) for alert in desk.alerts(limit=count)]
+
+
+def stored_alert(home: Home, alert_id: int) -> dict[str, Any]:
+    """One alert and its deliveries. Raises `UsageError` (`unknown_alert`)."""
+    if home.desk_db.exists():
+        with reading_desk(home) as desk:
+            alert = desk.alert(alert_id)
+            if alert is not None:
+                deliveries = [msgspec.to_builtins(delivery) for delivery in desk.deliveries(alert_id)]
+                return _alert_record(alert) | {"deliveries": deliveries}
+    raise UsageError(
+        "unknown_alert",
+        Text("There is no alert {id}.", {"id": alert_id}),
+        Text("watchhamster alert list shows what there is."),
+    )
+
+
+def _alert_record(alert: Alert) -> dict[str, Any]:
+    record: dict[str, Any] = msgspec.to_builtins(alert)
+    del record["text"]
+    state = "firing" if alert.resolved_ns is None else "resolved"
+    return record | {"state": state, "message": say(alert.text)}
+
+
+# ---------------------------------------------------------------- what writes: by the owner, or here
+
+
+async def act(home: Home, command: str, arguments: dict[str, Any]) -> Any:
+    """Do a thing that writes: the owner of the home does it if there is one, else this process, owning it meanwhile."""
+    timeout_s = 3600.0 if command.startswith("data.") else 30.0
+    try:
+        return await ask(home, command, timeout_s=timeout_s, **arguments)
+    except Unavailable as error:
+        if error.code != "no_owner":
+            raise
+    async with writing(home) as services:
+        return await perform(command, arguments, services)
+
+
+async def perform(command: str, arguments: Mapping[str, Any], services: Services, engine: Engine | None = None) -> Any:
+    """One of `ACTIONS`, on open files and, where it runs, through the engine."""
+    action = ACTIONS.get(command)
+    if action is None:
+        raise UsageError(
+            "unknown_command",
+            Text("The running WatchHamster does not know {command}.", {"command": command}),
+            Text("It may be of another version: end it and start it again."),
+        )
+    return await action(services, engine, **arguments)
+
+
+async def _import(
+    services: Services,
+    engine: Engine | None,
+    *,
+    file: str,
+    instrument: str | None,
+    timeframe: str | None,
+    timezone: str | None,
+    format: str,
+    venue: str,
+    complete: bool,
+) -> dict[str, Any]:
+    venue_named(venue)
+    done = await asyncio.to_thread(
+        import_file,
+        services.market,
+        Path(file),
+        venue=venue,
+        instrument=None if instrument is None else instrument_of(*split_instrument(instrument, venue)),
+        timeframe=timeframe,
+        timezone=timezone,
+        format=format,
+        complete=complete,
+        parsers={"upbit-rest": parse_candles},
+    )
+    return done.line() | {"rejects": [{"line": row.line, "reason": say(row.reason)} for row in done.rejected]}
+
+
+async def _update(
+    services: Services,
+    engine: Engine | None,
+    *,
+    instrument: str,
+    timeframe: str,
+    since_ns: int | None,
+    until_ns: int | None,
+) -> dict[str, Any]:
+    venue, symbol = split_instrument(instrument, "upbit")
+    name, frame = instrument_of(venue, symbol), timeframe_of(timeframe)
+    now_ns = services.clock.now_ns()
+    if since_ns is None:
+        last_ns = services.market.last_ns(name, frame.name)
+        since_ns = now_ns - 500 * frame.approximate_ns if last_ns is None else last_ns
+    until_ns = now_ns if until_ns is None else until_ns
+    before = len(await services.market.bars(name, frame.name, since_ns, until_ns))
+    try:
+        bars = await services.backfill().candles(name, frame, since_ns, until_ns)
+    except WatchHamsterError as error:
+        if error.code != "unknown_instrument":
+            raise
+        caller = services.caller(venue)
+        known = [info.instrument for info in await caller.call(caller.venue.markets(), "urgent", ONE_SHOT_S)]
+        raise unknown_instrument(name, known, VENUES) from error
+    return {"instrument": name, "timeframe": frame.name, "candles": len(bars), "new": len(bars) - before}
+
+
+async def _verify(services: Services, engine: Engine | None) -> dict[str, Any]:
+    """Healing asks the venue only where one runs anyway: the command by itself never uses the network."""
+    refill = None
+    if engine is not None:
+        backfill = services.backfill()
+
+        async def refill(instrument: str, timeframe: str, since_ns: int, until_ns: int) -> None:
+            await backfill.candles(instrument, timeframe, since_ns, until_ns)
+
+    report = await services.market.verify(refill)
+    return msgspec.to_builtins(report)  # type: ignore[no-any-return]
+
+
+async def _back_up(services: Services, engine: Engine | None, *, file: str) -> dict[str, Any]:
+    return await back_up(services, Path(file))
+
+
+async def _restore(services: Services, engine: Engine | None, *, file: str) -> dict[str, Any]:
+    done = await restore(services, Path(file))
+    if engine is not None:
+        await engine.reread()
+    return done
+
+
+async def _add_rule(
+    services: Services, engine: Engine | None, *, instruments: list[str], **fields: Any
+) -> dict[str, Any]:
+    names = tuple(instrument_of(*split_instrument(instrument, "upbit")) for instrument in instruments)
+    fields["channels"] = tuple(fields["channels"])
+    if fields["severity"] not in get_args(Severity):
+        raise UsageError(
+            "bad_severity",
+            Text("{text!r} is not a severity.", {"text": fields["severity"]}),
+            Text("Write info, warning or critical."),
+        )
+    known = {config.name for config in services.channel_configs()}
+    for channel in fields["channels"]:
+        if channel not in known:
+            raise UsageError(
+                "unknown_channel",
+                Text("There is no channel {name!r}.", {"name": channel}),
+                Text("Known ones are {names}.", {"names": ", ".join(sorted(known))}),
+            )
+    rule = Rule(**(fields | {"name": fields["name"] or fields["formula"], "instruments": names}))
+    check(rule)
+    if engine is not None:
+        saved = await engine.save_rule(rule)
+    else:
+        saved = await services.desk.save_rule(msgspec.structs.replace(rule, created_ns=services.clock.now_ns()))
+    return msgspec.to_builtins(saved)  # type: ignore[no-any-return]
+
+
+async def _remove_rule(services: Services, engine: Engine | None, *, rule_id: int) -> dict[str, Any]:
+    await (services.desk if engine is None else engine).remove_rule(rule_id)
+    return {"id": rule_id}
+
+
+@asynccontextmanager
+async def _outbox(services: Services, engine: Engine | None) -> AsyncIterator[Outbox]:
+    """The running engine's outbox, or one for this command only."""
+    if engine is not None:
+        yield engine.outbox
+        return
+    yield Outbox(services.desk, services.clock, await services.channels())
+
+
+async def _acknowledge(services: Services, engine: Engine | None, *, alert_id: int) -> dict[str, Any]:
+    async with _outbox(services, engine) as outbox:
+        return _alert_record(await outbox.acknowledge(alert_id))
+
+
+async def _silence(services: Services, engine: Engine | None, *, seconds: float) -> dict[str, Any]:
+    """For so long; 0 ends it, below 0 means until midnight."""
+    now_ns = services.clock.now_ns()
+    until_ns: int | None = now_ns + int(seconds * SECOND_NS)
+    if seconds < 0:
+        until_ns = end_of_day_ns(now_ns, services.settings.text("time_zone"))
+    elif seconds == 0:
+        until_ns = None
+    async with _outbox(services, engine) as outbox:
+        await outbox.mute(until_ns)
+        return {"until_ns": outbox.muted_until_ns}
+
+
+async def _test_channel(services: Services, engine: Engine | None, *, channel: str) -> dict[str, Any]:
+    async with _outbox(services, engine) as outbox:
+        delivery = await outbox.test(channel)
+        return msgspec.to_builtins(delivery)  # type: ignore[no-any-return]
+
+
+async def _set_channel(
+    services: Services,
+    engine: Engine | None,
+    *,
+    name: str,
+    type: str,
+    url: str | None,
+    secret: str | None,
+    local: bool,
+    remove: bool,
+) -> dict[str, Any]:
+    """Add, change or remove a channel of the user's own. Its address goes to the keyring, its row only names it."""
+    if name in {config.name for config in BUILT_IN}:
+        raise UsageError("bad_channel", Text("{name} is built in.", {"name": name}), Text("Choose another name."))
+    own = [config for config in services.channel_configs() if config not in BUILT_IN]
+    before = next((config for config in own if config.name == name), None)
+    own = [config for config in own if config.name != name]
+    place = await services.credentials()
+    if remove:
+        if before is None:
+            raise UsageError("unknown_channel", Text("There is no channel {name!r}.", {"name": name}))
+        for entry in before.secrets.values():
+            with suppress(Absent):
+                await place.remove(before.tenant, entry)
+    else:
+        if type not in ("webhook", "dooray"):
+            raise UsageError(
+                "bad_channel",
+                Text("There is no channel type {type!r}.", {"type": type}),
+                Text("Write webhook or dooray."),
+            )
+        secrets = {"url": f"{name}-url"}
+        given = {"url": Secret(url or "")}
+        check_url(given["url"], local=local)
+        if type == "webhook":
+            secrets["key"] = f"{name}-key"
+            given["key"] = Secret(secret) if secret else new_key()
+        config = ChannelConfig(name=name, type=type, secrets=secrets, local=local)  # type: ignore[arg-type]
+        make_channel(config, given, services.poster, services.clock)
+        for purpose, value in given.items():
+            await place.set(config.tenant, secrets[purpose], value)
+        own.append(config)
+    await services.desk.put(CHANNELS_KEY, msgspec.json.encode(own))
+    if engine is not None:
+        engine.outbox.set_channels(await services.channels())
+    return {"name": name, "type": type, "state": "removed" if remove else "ready"}
+
+
+async def _status(services: Services, engine: Engine | None) -> dict[str, Any]:
+    assert engine is not None
+    return to_record(engine.status())
+
+
+async def _show(services: Services, engine: Engine | None) -> bool:
+    """Bring the window forward, where there is one."""
+    return engine is not None and engine.show()
+
+
+Action = Callable[..., Awaitable[Any]]
+ACTIONS: Final[Mapping[str, Action]] = {
+    "data.import": _import,
+    "data.update": _update,
+    "data.verify": _verify,
+    "data.backup": _back_up,
+    "data.restore": _restore,
+    "alert.add": _add_rule,
+    "alert.remove": _remove_rule,
+    "alert.ack": _acknowledge,
+    "alert.silence": _silence,
+    "alert.test": _test_channel,
+    "alert.channel": _set_channel,
+    "status": _status,
+    "show": _show,
+}
+
+
+# ---------------------------------------------------------------- status
+
+
+async def status(home: Home, tenant: str) -> dict[str, Any]:
+    """The tree of what runs in this home, or of its files when nothing does."""
+    try:
+        return await ask(home, "status", timeout_s=ONE_SHOT_S)  # type: ignore[no-any-return]
+    except Unavailable as error:
+        if error.code != "no_owner":
+            raise
+    return to_record(offline_status(home, tenant))
+
+
+def offline_status(home: Home, tenant: str = "default") -> StatusNode:
+    """The tree of a home in which nothing runs."""
+    children = [node("feeds", "unknown", detail=Text("WatchHamster is not running"))]
+    if home.desk_db.exists():
+        with reading_desk(home) as desk:
+            rules = desk.rules(tenant)
+            children.append(node("rules", "unknown", value=len(rules), detail=Text("not watched now")))
+            waiting = len(desk.due_deliveries(1 << 62, 1000))
+            children.append(
+                node("channels", "pending" if waiting else "ok", value=waiting, detail=Text("waiting to be sent"))
+            )
+    if home.market_db.exists():
+        with reading(home) as store:
+            series = store.series()
+            children.append(node("storage", "ok", value=sum(s.count for s in series), detail=Text("candles")))
+    return node(tenant, None, *children)
+
+
+def tree_of(record: Mapping[str, Any]) -> StatusNode:
+    """A tree from its record, for printing."""
+    detail = record.get("detail")
+    return StatusNode(
+        name=record["name"],
+        state=record["state"],
+        value=record["value"],
+        age_s=record["age_s"],
+        since_ns=record["since_ns"],
+        detail=None if detail is None else Text("{text}", {"text": detail}),
+        children=tuple(tree_of(child) for child in record["children"]),
+    )
+
+
+# ---------------------------------------------------------------- words
+
+
+def iso_time(at_ns: int) -> str:
+    """`YYYY-MM-DDTHH:MM:SSZ`, with a fraction only if it is not zero."""
+    seconds, rest = divmod(at_ns, SECOND_NS)
+    text = dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{rest:09d}".rstrip("0") + "Z" if rest else f"{text}Z"
+
+
+def feed_reason(event: FeedChanged) -> Text:
+    """What a feed's change means, in words."""
+    return Text(FEED_REASONS.get(event.reason, event.reason), event.values)

@@ -1,0 +1,320 @@
+"""The stores, the settings and the venues of one home: what every command and the engine stand on.
+
+Commands that only read open the stores beside whoever owns the home (`reading`); a command that writes owns the home
+while it works (`writing`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import ssl
+import sys
+import tempfile
+import zipfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from watchhamster import __version__
+from watchhamster.core.ports import (
+    Clock,
+    StoreError,
+    UsageError,
+    Venue,
+    WatchHamsterError,
+    Wire,
+)
+from watchhamster.core.secret import Secret
+from watchhamster.core.text import Text
+from watchhamster.credentials import Absent, find_credentials
+from watchhamster.engine.backfill import Backfill
+from watchhamster.engine.clock import SystemClock
+from watchhamster.engine.limits import Limiter
+from watchhamster.engine.owner import Owner
+from watchhamster.engine.routing import Caller
+from watchhamster.monitor.status import State, StatusNode, node, worst
+from watchhamster.notify.channels import BUILT_IN, ChannelConfig, make_channel
+from watchhamster.notify.http import Poster
+from watchhamster.settings import Home, Settings, load_translations
+from watchhamster.storage.desk import DeskStore
+from watchhamster.storage.market import MarketStore
+from watchhamster.venues.upbit import Upbit
+from watchhamster.venues.wire import HttpWire
+
+log = logging.getLogger(__name__)
+
+ONE_SHOT_S = 5.0  # a command that asks once waits so long for a venue
+VENUES: Final[Mapping[str, Callable[[], Venue]]] = {"upbit": Upbit}
+FEES: Final = {"upbit": 0.0005}
+USER_AGENT = f"WatchHamster/{__version__}"
+CHANNELS_KEY = "channels"
+
+
+def find_home(given: Path | None = None) -> Home:
+    """The home of `--home`, of WATCHHAMSTER_HOME, or the platform's."""
+    return Home.find(given)
+
+
+def prepare(home: Home, *, debug: bool = False) -> None:
+    """Language and log, before anything can fail in words."""
+    load_translations(os.environ.get("WATCHHAMSTER_LANGUAGE", "auto"))
+    level = logging.DEBUG if debug else logging.WARNING
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s")
+
+
+class Services:
+    """The stores, the settings and the venues of one home."""
+
+    def __init__(self, home: Home, clock: Clock, *, wires: Mapping[str, Wire] | None = None) -> None:
+        self.home = home
+        self.clock = clock
+        self.desk = DeskStore(home.desk_db, clock)
+        self.market = MarketStore(home.market_db, clock)
+        self.wires: dict[str, Wire] = dict(wires or {})
+        self._urls: dict[str, str] = {}
+        self._callers: dict[str, Caller] = {}
+        self._settings: Settings | None = None
+        self.poster = Poster()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of this home."""
+        if self._settings is None:
+            self._settings = Settings(self.desk)
+        return self._settings
+
+    def open(self) -> None:
+        """Open both files for writing; the caller owns the home."""
+        self.home.prepare()
+        self.desk.open()
+        self.market.open()
+
+    async def close(self) -> None:
+        """Flush and close everything."""
+        for wire in self.wires.values():
+            await wire.close()
+        await self.poster.close()
+        await asyncio.to_thread(self._close_files)
+
+    def _close_files(self) -> None:
+        self.market.close()
+        self.desk.close()
+
+    def url(self, venue: str) -> str:
+        """A venue's base URL: of the environment, the settings, or its own."""
+        return self._urls.get(venue) or self.settings.venue_url(venue) or venue_named(venue).url
+
+    def use_url(self, venue: str, url: str) -> None:
+        """Use another base URL: the built-in exchange's."""
+        self._urls[venue] = url
+
+    def wire(self, venue: str) -> Wire:
+        """A venue's sockets."""
+        if venue not in self.wires:
+            self.wires[venue] = HttpWire(self.url(venue), venue, USER_AGENT, trust())
+        return self.wires[venue]
+
+    def caller(self, venue: str) -> Caller:
+        """The one way to a venue's REST interface. Raises `UsageError` (`unknown_venue`)."""
+        if venue not in self._callers:
+            spec = venue_named(venue)
+            bans = self.desk.get(f"bans:{venue}")
+            limiter = Limiter(
+                self.clock,
+                spec.quotas,
+                bans=msgspec.json.decode(bans, type=dict[str, int]) if bans else None,
+                on_ban=lambda state: self._keep_bans(venue, state),
+            )
+            self._callers[venue] = Caller(spec, self.wire(venue), limiter)
+        return self._callers[venue]
+
+    def _keep_bans(self, venue: str, state: Mapping[str, int]) -> None:
+        """A block outlives a restart."""
+        with suppress(RuntimeError):  # no loop: a one-shot command is ending
+            loop = asyncio.get_running_loop()
+            task = loop.create_task(self.desk.put(f"bans:{venue}", msgspec.json.encode(state)))
+            _pending.add(task)
+            task.add_done_callback(_pending.discard)
+
+    def backfill(self) -> Backfill:
+        """History, store first."""
+        return Backfill(self.caller, self.market, self.clock)
+
+    # -- channels
+
+    def channel_configs(self) -> list[ChannelConfig]:
+        """The built-in channels and the user's own."""
+        stored = self.desk.get(CHANNELS_KEY)
+        own = msgspec.json.decode(stored, type=list[ChannelConfig]) if stored else []
+        return [*BUILT_IN, *own]
+
+    async def channels(self) -> list[Any]:
+        """The channels, with their secrets. One whose secret is missing or locked says so and is left out."""
+        zone = self.settings.text("time_zone")
+        ready = []
+        for config in self.channel_configs():
+            if not config.enabled:
+                continue
+            try:
+                ready.append(make_channel(config, await self._secrets(config), self.poster, self.clock, zone))
+            except WatchHamsterError as error:
+                log.warning("channel %s: %s", config.name, error)
+        return ready
+
+    async def _secrets(self, config: ChannelConfig) -> dict[str, Secret]:
+        if not config.secrets:
+            return {}
+        place = await self.credentials()
+        found = {}
+        for purpose, name in config.secrets.items():
+            with suppress(Absent):
+                found[purpose] = await place.get(config.tenant, name)
+        return found
+
+    async def credentials(self) -> Any:
+        """Where this home keeps its secrets."""
+        return await find_credentials(self.home.vault, self.settings.text("credentials_in"))  # type: ignore[arg-type]
+
+
+_pending: set[asyncio.Task[None]] = set()
+
+
+def venue_named(name: str) -> Venue:
+    """A venue's description. Raises `UsageError` (`unknown_venue`)."""
+    make = VENUES.get(name)
+    if make is None:
+        raise UsageError(
+            "unknown_venue",
+            Text("{venue!r} is not a venue here.", {"venue": name}),
+            Text("Known ones are {names}.", {"names": ", ".join(VENUES)}),
+        )
+    return make()
+
+
+def trust() -> bool | ssl.SSLContext:
+    """The system's authorities, and one of the user's own (WATCHHAMSTER_CA): the simulator's, or a company's proxy."""
+    authority = os.environ.get("WATCHHAMSTER_CA")
+    if not authority:
+        return True
+    try:
+        return ssl.create_default_context(cafile=authority)
+    except OSError as error:
+        raise UsageError(
+            "bad_ca",
+            Text("WATCHHAMSTER_CA names {path}, which cannot be read: {reason}.", {"path": authority, "reason": error}),
+            Text("Name a PEM file, or unset it."),
+        ) from error
+
+
+@asynccontextmanager
+async def writing(home: Home) -> AsyncIterator[Services]:
+    """The home's files for writing, by a command that owns the home while it works. Raises `Owned`."""
+    home.prepare()
+    owner = Owner.claim(home)
+    services = Services(home, SystemClock())
+    try:
+        services.open()
+        yield services
+    finally:
+        await services.close()
+        owner.release()
+
+
+@contextmanager
+def reading(home: Home) -> Iterator[MarketStore]:
+    """The candles, beside whoever writes them."""
+    store = MarketStore(home.market_db, SystemClock())
+    store.open(read_only=True)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def reading_desk(home: Home) -> Iterator[DeskStore]:
+    """The rows people made, beside whoever writes them."""
+    store = DeskStore(home.desk_db, SystemClock())
+    store.open(read_only=True)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+async def back_up(services: Services, path: Path) -> dict[str, Any]:
+    """Both files of the home in one zip, written beside and moved into place. No secret is in either."""
+    with tempfile.TemporaryDirectory(dir=services.home.root) as folder:
+        desk, candles_, packed = Path(folder, "watchhamster.db"), Path(folder, "market.db"), Path(folder, "backup.zip")
+        await services.desk.backup(desk)
+        await asyncio.to_thread(services.market.backup, candles_)
+
+        def pack() -> int:
+            with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+                archive.write(desk, desk.name)
+                archive.write(candles_, candles_.name)
+            try:
+                shutil.move(packed, path)
+            except OSError as error:
+                raise StoreError(
+                    "cannot_write",
+                    Text("{path} cannot be written: {reason}.", {"path": str(path), "reason": error.strerror or error}),
+                    Text("Choose a folder you may write to, with enough room."),
+                ) from error
+            return path.stat().st_size
+
+        return {"file": str(path), "bytes": await asyncio.to_thread(pack)}
+
+
+async def restore(services: Services, path: Path) -> dict[str, Any]:
+    """Put both files of a backup in place; what they replace is kept. Raises `StoreError` and changes nothing."""
+    with tempfile.TemporaryDirectory(dir=services.home.root) as folder:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for name in ("watchhamster.db", "market.db"):
+                    archive.extract(name, folder)
+        except (OSError, zipfile.BadZipFile, KeyError) as error:
+            raise StoreError(
+                "bad_backup",
+                Text("{path} is not a backup of WatchHamster: {reason}.", {"path": str(path), "reason": error}),
+                Text("Give a file that data backup has written."),
+            ) from error
+        kept = await services.desk.restore(Path(folder, "watchhamster.db"))
+        await asyncio.to_thread(services.market.restore, Path(folder, "market.db"))
+    services.settings.reload()
+    return {"kept": str(kept.parent)}
+
+
+def storage_status(services: Services) -> StatusNode:
+    """How the files are: what waits, what was put aside, how near the limit they are."""
+    state = services.market.state
+    lamps: dict[str, State] = {
+        "ok": "ok",
+        "behind": "warning",
+        "locked": "warning",
+        "full": "critical",
+        "failed": "critical",
+    }
+    size_mb = services.market.size() / 1e6
+    limit_mb = services.settings.number("history_limit_mb")
+    near: State = "warning" if size_mb > 0.95 * limit_mb else "ok"
+    children = [
+        node(
+            "history",
+            worst([lamps.get(state.state, "warning"), near]),
+            value=f"{size_mb:,.0f} MB",
+            since_ns=state.since_ns,
+            detail=state.detail or Text("of {limit} MB", {"limit": limit_mb}),
+        ),
+        *(
+            node("damaged file", "warning", detail=notice.text, since_ns=notice.at_ns)
+            for notice in (*services.market.notices, *services.desk.notices)
+        ),
+    ]
+    return node("storage", None, *children)
