@@ -209,8 +209,9 @@ class Feed:
             return
         self._wants = wants
         named = [(want, instrument_of(self.venue.name, want.symbol)) for want in wants]
+        before = self._tapes
         self._tapes = {
-            instrument: self._tapes.get(instrument) or _Tape(want.symbol, instrument, (resume or {}).get(instrument))
+            instrument: before.get(instrument) or _Tape(want.symbol, instrument, (resume or {}).get(instrument))
             for want, instrument in named
             if want.kind == "trade"
         }
@@ -223,9 +224,11 @@ class Feed:
         self._newest = {key: value for key, value in self._newest.items() if key in instruments}
         self._unserved = {key: kinds for key, kinds in self._unserved.items() if key in instruments}
         self._refused.clear()
-        resumed = [tape.settled_ns for tape in self._tapes.values() if tape.settled_ns is not None]
-        if self._streamed_ns is None and resumed:
-            self._gap = _Gap(min(resumed))
+        resumed = [t for t in self._tapes.values() if t.settled_ns is not None and t.instrument not in before]
+        if self._streamed_ns is not None:
+            self._want_settled([tape.symbol for tape in resumed], "normal")
+        elif resumed:
+            self._gap = _Gap(min(tape.floor_ns for tape in resumed))
         self._changed.set()
         self._carry_wake.set()
 
@@ -700,7 +703,7 @@ class Feed:
             if reached or cursor is None:
                 break
         self.filled += left_out
-        tape.settle(first, reached)
+        tape.settle(first, None if reached else known_ns)
         self._gap_settled(tape, found, whole=reached)
         if left_out and self._gap is None and self.streaming:
             self._tell(tape.instrument, "recovered", "left_out_filled", {"count": left_out}, gap_filled=True)
@@ -909,13 +912,13 @@ class _Tape:
             self.floor_ns = max(self.floor_ns, self.seen.pop(next(iter(self.seen))) + 1)
         return True
 
-    def settle(self, newest_ns: int | None, reached: bool) -> None:
-        """REST and we agree up to here; `reached`: without a hole since the last time."""
+    def settle(self, newest_ns: int | None, hole_until_ns: int | None) -> None:
+        """REST and we agree up to here, without a hole since the last time, or with one up to then."""
         self.confirmed = True
         if newest_ns is None or self.settled_ns is None:
             return
-        if not reached:
-            self.whole_since_ns = newest_ns
+        if hole_until_ns is not None:
+            self.whole_since_ns = hole_until_ns
         self.settled_ns = max(self.settled_ns, newest_ns)
         self.floor_ns = max(self.floor_ns, self.settled_ns - _SETTLED_AFTER_NS)
         while self.seen:
