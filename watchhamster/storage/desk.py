@@ -148,7 +148,7 @@ class DeskStore:
         for path in sorted(self._backups.glob("*"), reverse=True):
             if pattern.fullmatch(path.name):
                 try:
-                    check_file(path, APPLICATION, len(MIGRATIONS), thorough=True)
+                    check_file(path, APPLICATION, MIGRATIONS, thorough=True)
                 except StoreError:
                     continue
                 with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(self._db.path)) as target:

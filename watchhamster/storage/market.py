@@ -163,7 +163,7 @@ def _create(connection: sqlite3.Connection) -> None:
     )
     for statement in (
         "CREATE TABLE series (id INTEGER PRIMARY KEY, instrument TEXT NOT NULL, timeframe TEXT NOT NULL,"
-        " UNIQUE (instrument, timeframe))",
+        " crc INTEGER NOT NULL, UNIQUE (instrument, timeframe))",
         f"CREATE TABLE candle {row} PRIMARY KEY (series, open_ns)) WITHOUT ROWID",
         f"CREATE TABLE first_candle {row} PRIMARY KEY (series, open_ns)) WITHOUT ROWID",
         "CREATE TABLE block (id INTEGER PRIMARY KEY, series INTEGER NOT NULL, start_ns INTEGER NOT NULL,"
@@ -388,7 +388,9 @@ class MarketStore:
     def _series_id(self, connection: sa.Connection, key: SeriesKey) -> int:
         found = self._ids.get(key)
         if found is None:
-            connection.exec_driver_sql("INSERT OR IGNORE INTO series (instrument, timeframe) VALUES (?,?)", key)
+            connection.exec_driver_sql(
+                "INSERT OR IGNORE INTO series (instrument, timeframe, crc) VALUES (?,?,?)", (*key, _name_crc(key))
+            )
             found = self._ids[key] = _find_series(connection, key) or 0
         return found
 
@@ -904,10 +906,11 @@ class MarketStore:
         saved = 0
         with closing(sqlite3.connect(damaged.absolute().as_uri() + "?mode=ro", uri=True)) as old:
 
-            def readable(table: str, key: str) -> Iterator[tuple[Any, ...]]:
-                # From both ends, so that one bad page costs no more than itself.
+            def readable(table: str, keys: int) -> Iterator[tuple[Any, ...]]:
+                # From both ends, so that one bad page costs no more than itself; by the place of the columns, whose
+                # names may be damaged too.
                 for order in ("ASC", "DESC"):
-                    by = ", ".join(f"{name} {order}" for name in key.split(", "))
+                    by = ", ".join(f"{place} {order}" for place in range(1, keys + 1))
                     try:
                         yield from old.execute(f"SELECT * FROM {table} ORDER BY {by}")
                         return
@@ -917,13 +920,13 @@ class MarketStore:
             with self._db.writing() as connection:
                 ids: dict[int, int] = {}
                 periods: dict[int, Timeframe] = {}
-                for old_id, instrument, name in readable("series", "id"):
-                    with suppress(WatchHamsterError, TypeError, AttributeError):
-                        periods[old_id] = _period(timeframe(name))
-                        ids[old_id] = self._series_id(connection, (instrument, name))
+                for old_id, *key, crc in readable("series", 1):
+                    if _name_crc(key) == crc:
+                        periods[old_id] = _period(timeframe(key[1]))
+                        ids[old_id] = self._series_id(connection, (key[0], key[1]))
                 kept: dict[int, list[Interval]] = {}
-                for key, series, start_ns, count, codec, crc, data in readable("block", "id"):
-                    if series not in ids or self._fault(key, series, start_ns, count, codec, crc, data) is not None:
+                for block, series, start_ns, count, codec, crc, data in readable("block", 1):
+                    if series not in ids or self._fault(block, series, start_ns, count, codec, crc, data) is not None:
                         continue
                     own = checksum(ids[series], start_ns, count, codec, data)
                     connection.exec_driver_sql(
@@ -936,7 +939,7 @@ class MarketStore:
                     ("candle", _crc, 10), ("first_candle", _crc, 10), ("extra", _extra_crc, 7)
                 ):  # fmt: skip
                     whole = not errors
-                    for series, *values, crc in readable(table, "series, open_ns"):
+                    for series, *values, crc in readable(table, 2):
                         if series in ids and crc_of(series, values) == crc:
                             connection.exec_driver_sql(
                                 f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * places)})",
@@ -945,7 +948,7 @@ class MarketStore:
                             saved += table == "candle"
                     if table == "candle" and whole and errors:
                         kept.clear()  # a lost row may have been the correction of a saved block
-                for series, since_ns, until_ns, crc in readable("coverage", "series, since_ns"):
+                for series, since_ns, until_ns, crc in readable("coverage", 2):
                     if series in ids and _span_crc(series, (since_ns, until_ns)) == crc:
                         spans = _within([(since_ns, until_ns)], _union(kept.get(series, ())))
                         _cover(connection, ids[series], spans)
@@ -1104,6 +1107,10 @@ def _span_crc(series: int, span: Sequence[Any]) -> int:
         return zlib.crc32(_SPAN.pack(series, *span))
     except struct.error:
         return -1
+
+
+def _name_crc(key: Sequence[Any]) -> int:
+    return zlib.crc32(repr(tuple(key)).encode())
 
 
 def _pack(content: tuple[object, ...]) -> bytes:
