@@ -6,15 +6,17 @@ import math
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PySide6.QtCore import QEvent, QPoint, QPointF, Qt
-from PySide6.QtGui import QColor, QEnterEvent, QImage
+from PySide6.QtGui import QColor, QEnterEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
+from tests.ui.pixels import count, where
 from watchhamster.core.instruments import InstrumentInfo, PriceSteps
 from watchhamster.core.market import Book, Level, Side, Trade
 from watchhamster.ui import theme
@@ -47,15 +49,9 @@ def view(look: QApplication, qtbot: QtBot) -> BookView:
     return view
 
 
-def _counts(image: QImage, colour: QColor) -> int:
-    wanted = colour.rgb()
-    return sum(image.pixel(x, y) == wanted for x in range(image.width()) for y in range(image.height()))
-
-
 def _rows_with(view: BookView, colour: QColor) -> list[int]:
     """The heights at which a colour is seen."""
-    image, wanted = view.grab().toImage(), colour.rgb()
-    return [y for y in range(image.height()) if any(image.pixel(x, y) == wanted for x in range(image.width()))]
+    return [int(y) for y in np.flatnonzero(where(view.grab().toImage(), colour).any(axis=1))]
 
 
 @given(
@@ -100,10 +96,8 @@ def test_asks_lie_above_bids_and_bars_grow_away_from_the_spread(view: BookView) 
     view.set_book(_book())
     asks, bids = _rows_with(view, t.down), _rows_with(view, t.up)
     assert asks and bids and max(asks) < min(bids)
-    image = view.grab().toImage()
-    sums = t.mixed(t.down, 0.14).rgb()
-    widths = [sum(image.pixel(x, y) == sums for x in range(image.width())) for y in (min(asks), max(asks))]
-    assert widths[0] > widths[1]
+    sums = where(view.grab().toImage(), t.mixed(t.down, 0.14)).sum(axis=1)
+    assert sums[min(asks)] > sums[max(asks)]
 
 
 def test_a_level_keeps_its_place_whatever_the_other_side_has(view: BookView) -> None:
@@ -178,7 +172,7 @@ def test_a_small_place_shows_fewer_levels_on_both_sides(view: BookView) -> None:
 
 def test_before_the_first_book_it_says_so(view: BookView) -> None:
     waiting = view.grab().toImage()
-    assert _counts(waiting, theme.current().secondary) > 20
+    assert count(waiting, theme.current().secondary) > 20
     view.set_message("Upbit has no book for it.")
     assert view.grab().toImage() != waiting and view.summary() == "Upbit has no book for it."
     view.set_book(_book())

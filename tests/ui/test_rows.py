@@ -9,12 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PySide6.QtCore import QPoint, Qt
-from PySide6.QtGui import QColor, QContextMenuEvent, QGuiApplication, QImage
+from PySide6.QtGui import QContextMenuEvent, QGuiApplication, QImage
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 from pytestqt.modeltest import ModelTester
 from pytestqt.qtbot import QtBot
 
+from tests.ui.pixels import count
 from watchhamster.ui import format as fmt
 from watchhamster.ui import rows, theme
 from watchhamster.ui.rows import Column, RowView
@@ -64,10 +65,6 @@ def _strip(view: RowView, row: int) -> QImage:
     return _picture(view).copy(0, row * height, view.viewport().width(), height)
 
 
-def _counts(image: QImage, colour: QColor) -> int:
-    return sum(image.pixelColor(x, y) == colour for x in range(image.width()) for y in range(image.height()))
-
-
 def test_only_the_changed_row_is_painted_again(view: RowView, qtbot: QtBot) -> None:
     painted: list[str] = []
 
@@ -98,10 +95,10 @@ def test_a_new_price_shows_and_flashes_its_direction(
     rising, falling = t.mixed(t.up, 0.28), t.mixed(t.down, 0.28)
     before = _strip(view, 1)
     view.update_row("b", _row("b", 250.0))
-    assert _counts(_strip(view, 1), rising) > 100
+    assert count(_strip(view, 1), rising) > 100
     view.update_row("c", _row("c", 1.0))
-    assert _counts(_strip(view, 2), falling) > 100
-    qtbot.waitUntil(lambda: _counts(_strip(view, 1), rising) == 0)
+    assert count(_strip(view, 2), falling) > 100
+    qtbot.waitUntil(lambda: count(_strip(view, 1), rising) == 0)
     assert _strip(view, 1) != before
 
 
@@ -109,7 +106,7 @@ def test_nothing_flashes_where_motion_is_not_wished(view: RowView, look: QApplic
     t = theme.apply(look, motion=False)
     _picture(view)
     view.update_row("b", _row("b", 250.0))
-    assert _counts(_strip(view, 1), t.mixed(t.up, 0.28)) == 0
+    assert count(_strip(view, 1), t.mixed(t.up, 0.28)) == 0
 
 
 def test_an_unknown_value_is_three_dots_and_sorts_last(view: RowView) -> None:
@@ -200,11 +197,11 @@ def test_the_menu_is_asked_for_with_the_row_below_the_mouse(view: RowView, qtbot
 
 def test_a_stale_row_is_dim(view: RowView) -> None:
     t = theme.current()
-    assert _counts(_strip(view, 2), t.text) > 0
+    assert count(_strip(view, 2), t.text) > 0
     view.set_dim(["c"])
-    assert _counts(_strip(view, 2), t.text) == 0 < _counts(_strip(view, 2), t.disabled)
+    assert count(_strip(view, 2), t.text) == 0 < count(_strip(view, 2), t.disabled)
     view.set_dim([])
-    assert _counts(_strip(view, 2), t.text) > 0
+    assert count(_strip(view, 2), t.text) > 0
 
 
 def test_a_sparkline_is_drawn_again_only_for_a_new_version_or_theme(view: RowView, look: QApplication) -> None:

@@ -101,6 +101,7 @@ class ChartView(QWidget):
         self._pitch = _PITCH  # logical pixels a slot
         self._keeping_pitch = False  # while the program moves the view, rather than the user
         self._most_slots = 1e9
+        self._anchored = True  # at the newest candles, where nobody has moved it from
         self._frame: Frame | None = None
         self._cross: QPoint | None = None  # device pixels from the plot's corner
         self._dragged: tuple[PriceLine, PriceLine] | None = None  # as it was, as it is
@@ -138,15 +139,12 @@ class ChartView(QWidget):
         self._pyramid = Pyramid(bars, Slots(self._timeframe))
         self._spans, self._marks, self._lines, self._notes = (), (), {}, {}
         self._forming, self._dragged, self._cross = None, None, None
-        self._asked_from = self._pyramid.first if len(self._pyramid) else None
         self._countdown = self._stale = self._message = ""
         if not len(bars):
             self._message = _("No candles of {instrument} in {timeframe} yet.").format(
                 instrument=instrument, timeframe=self._timeframe
             )
-        self._series_changed()
-        self.reset_view()
-        self._describe()
+        self._begin()
 
     def set_message(self, text: str) -> None:
         """Words in place of candles while there are none: what is loading, or why there is no data."""
@@ -180,9 +178,7 @@ class ChartView(QWidget):
         elif slot == self._forming:
             self._forming, self._countdown = None, ""
         if was_empty:
-            self._asked_from, self._message = slot, ""
-            self._series_changed()
-            self.reset_view()
+            self._begin()
         elif newest is not None and slot > newest:
             self._limit()
             if following:
@@ -266,6 +262,7 @@ class ChartView(QWidget):
 
     def pan(self, slots: float) -> None:
         """Move by so many candles; to the newer side if positive."""
+        self._anchored = False
         self._move(self._first + slots, self._last + slots)
 
     @property
@@ -335,6 +332,7 @@ class ChartView(QWidget):
         slots = self._canvas.view.width() / self._pitch
         newest = self._pyramid.last + 1 if len(self._pyramid) else 0
         right = newest + max(3.0, slots * 0.05)
+        self._anchored = True
         self._move(right - slots, right)
 
     def _limit(self) -> None:
@@ -348,6 +346,7 @@ class ChartView(QWidget):
 
     def _range_changed(self) -> None:
         if not self._keeping_pitch:
+            self._anchored = False
             self._pitch = self._canvas.view.width() / (self._last - self._first)
         self._changed()
         self._ask_for_history()
@@ -358,7 +357,10 @@ class ChartView(QWidget):
         last = self._last
         self._keeping_pitch = True
         self._limit()
-        self._move(last - self._canvas.view.width() / self._pitch, last)
+        if self._anchored:
+            self._show_latest()
+        else:
+            self._move(last - self._canvas.view.width() / self._pitch, last)
         self._changed()
         self._place_button()
 
@@ -373,9 +375,20 @@ class ChartView(QWidget):
         slots = self._pyramid.slots
         self.history_needed.emit(slots.open_ns(self._asked_from), slots.open_ns(until))
 
+    def _begin(self) -> None:
+        """Show a series from its newest candle, and ask for what it lacks of the screen only then."""
+        self._asked_from = None
+        self._series_changed()
+        self.reset_view()
+        if len(self._pyramid):
+            self._asked_from = self._pyramid.first
+            self._ask_for_history()
+        self._describe()
+
     def _series_changed(self) -> None:
         if len(self._pyramid):
-            self._asked_from = min(self._pyramid.first, self._asked_from or self._pyramid.first)
+            if self._asked_from is not None:
+                self._asked_from = min(self._pyramid.first, self._asked_from)
             last = self._pyramid.candle(self._pyramid.last)
             assert last is not None
             if self._info is not None:
@@ -583,7 +596,11 @@ class ChartView(QWidget):
         if not self._first <= slot < self._last - 1:
             self.pan(slots)
             frame = self._current_frame() or frame
-        y = self._cross.y() + rows * max(1, frame.price_height // 50)
+        y = self._cross.y()
+        if rows:  # a fiftieth of the pane, but at least to the next price there is
+            least = float(self._info.steps.step(frame.highest)) if self._info else 10.0**-self._decimals
+            far = max((frame.highest - frame.lowest) / 50, least)
+            y = frame.y_of(self._price_on_grid(frame.price_at(y) - rows * far, frame))
         self._cross = QPoint(frame.x_of(slot), min(max(y, 0), frame.price_height - 1))
         self._canvas.update_overlay()
 
