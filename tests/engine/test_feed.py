@@ -15,7 +15,7 @@ from tests.engine.test_limits import most_in_a_window
 from tests.engine.venue_in_memory import Exchange, MemoryVenue
 from tests.virtual_time import VirtualClock, run
 from watchhamster.core.market import BadFrameSeen, Book, Event, FeedChanged, Ticker, Trade
-from watchhamster.core.ports import FeedPolicy, FrameSink, RateLimited, Stream, Subscription
+from watchhamster.core.ports import FeedPolicy, FrameSink, RateLimited, Stream, Subscription, UsageError
 from watchhamster.core.text import Text
 from watchhamster.engine.feed import FEED_REASONS, Feed
 from watchhamster.engine.limits import Limiter
@@ -404,5 +404,41 @@ def test_trades_can_be_settled_on_demand() -> None:
             until_ns = lived.feed.whole_until_ns("memory:AAA")
             assert until_ns is not None
             assert until_ns >= hidden.event_ns
+
+    run(main)
+
+
+def test_an_instrument_taken_up_later_is_filled_from_its_moment_too() -> None:
+    async def main(clock: VirtualClock) -> None:
+        since_ns = clock.now_ns() + 20_000_000_000
+        rates = {"AAA": 3.0, "BBB": 3.0}
+        async with life(clock, rates, history_s=60) as lived:
+            await clock.sleep(5)
+            wants = (*WANTS, Subscription("trade", "BBB"))
+            lived.feed.set_wants(wants, {"memory:BBB": since_ns})
+            await clock.sleep(2)
+            due = [trade.id for trade in lived.exchange.trades["BBB"] if trade.event_ns >= since_ns]
+            passed = {e.id for e in lived.events if isinstance(e, Trade) and e.instrument == "memory:BBB"}
+            assert set(due[:-2]) <= passed <= set(due)
+
+    run(main)
+
+
+def test_what_the_venue_cannot_stream_is_refused_at_once_and_changes_nothing() -> None:
+    class Choosy(MemoryVenue):
+        def subscribe(self, wants: Sequence[Subscription], ticket: str) -> list[str]:
+            if any(want.kind == "candle" for want in wants):
+                raise UsageError("bad_timeframe", Text("no candles here"))
+            return super().subscribe(wants, ticket)
+
+    async def main(clock: VirtualClock) -> None:
+        venue, exchange = Choosy(), Exchange(clock, 1, BUSY)
+        caller = Caller(venue, exchange, Limiter(clock, venue.quotas))
+        feed = Feed(venue, exchange, caller, clock, lambda event: None, random.Random(1))
+        feed.set_wants(WANTS)
+        with pytest.raises(UsageError):
+            feed.set_wants([*WANTS, Subscription("candle", "AAA", "1m")])
+        assert feed.whole_since_ns("memory:AAA") is None
+        feed.set_wants(WANTS)
 
     run(main)

@@ -202,11 +202,14 @@ class Feed:
         """Stream exactly these from now on.
 
         `resume` (instrument -> wall nanoseconds) says up to when trades are known from before: what came since is
-        filled in first. Without it, an instrument's trades begin with the first one seen.
+        filled in first; it counts for instruments that were not wanted before. Without it, an instrument's trades
+        begin with the first one seen. Raises what the venue raises for something it cannot stream, changing nothing.
         """
         wants = tuple(dict.fromkeys(wants))
         if wants == self._wants:
             return
+        if wants:
+            self.venue.subscribe(wants, "a rehearsal")
         self._wants = wants
         named = [(want, instrument_of(self.venue.name, want.symbol)) for want in wants]
         before = self._tapes
@@ -828,9 +831,9 @@ class Feed:
         return word, {"seconds": round(now - session.quiet_since, 1)}
 
     def _become(self, state: FeedState, reason: str, values: Values, gap_filled: bool | None = None) -> None:
-        told = state == self.state and state != "recovered"
+        is_news = state != self.state or state == "recovered"
         self.state, self.reason, self.values = state, reason, values
-        if told:  # why it is still so may change, and is not news
+        if not is_news:  # why it is still so may change, quietly
             return
         self.since_ns = self._clock.now_ns()
         self._tell(None, state, reason, values, gap_filled)
