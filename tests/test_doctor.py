@@ -123,6 +123,16 @@ def test_a_damaged_database_is_named_and_left_as_it_is(home: Home) -> None:
     assert home.market_db.read_bytes() == bytes(data)
 
 
+def test_looking_at_a_database_leaves_nothing_beside_it(home: Home) -> None:
+    desk = DeskStore(home.desk_db, SystemClock())
+    desk.open()
+    assert by_name(check(home, HEADLESS, online=False, probe_s=0.01))["watchhamster.db"].state == "ok"  # in use
+    desk.close()
+    before = sorted(os.listdir(home.root))
+    assert by_name(check(home, HEADLESS, online=False, probe_s=0.01))["watchhamster.db"].state == "ok"
+    assert sorted(os.listdir(home.root)) == before and "watchhamster.db-wal" not in before
+
+
 class Venue(BaseHTTPRequestHandler):
     skew_s = 0.0
 

@@ -234,13 +234,28 @@ def test_a_job_can_be_run_by_hand() -> None:
     run(main)
 
 
+def test_a_person_may_move_a_job_to_another_time() -> None:
+    async def main(_clock: VirtualClock) -> None:
+        clock = at("2026-11-20 00:00")
+        diary, new = Diary(clock), Diary(clock)
+        jobs = Jobs([Job("backup", "0 3 * * *", diary)], MemoryDesk(), clock)
+        async with running(jobs):
+            await clock.sleep(60)
+            jobs.set_jobs([Job("backup", "0 1 * * *", diary), Job("report", "0 2 * * *", new)])
+            with pytest.raises(UsageError):
+                jobs.set_jobs([Job("backup", "never", diary)])
+            await clock.sleep(86400)
+        assert diary.times == ["11-20 01:00"] and new.times == ["11-20 02:00"]
+
+    run(main)
+
+
 def test_a_disk_that_keeps_nothing_does_not_stop_the_jobs() -> None:
     async def main(_clock: VirtualClock) -> None:
         clock = at("2026-11-20 00:00")
         desk, diary = MemoryDesk(), Diary(clock)
+        desk.full = True
         async with running(Jobs([Job("backup", "0 3 * * *", diary)], desk, clock)):
-            await clock.sleep(1)
-            desk.full = True
             await clock.sleep(2 * 86400)
         assert diary.times == ["11-20 03:00", "11-21 03:00"]
 

@@ -28,8 +28,9 @@ from tests.notify.receiver import HANG, Receiver, Reply, receiving
 from tests.notify.test_render import AT, alert
 from watchhamster.core.ports import UsageError
 from watchhamster.core.secret import Secret
+from watchhamster.core.text import Text
 from watchhamster.monitor.alerts import Parcel
-from watchhamster.notify.channels import BUILT_IN, ChannelConfig, make_channel
+from watchhamster.notify.channels import BUILT_IN, ChannelConfig, UnreadyChannel, make_channel
 from watchhamster.notify.desktop import DesktopChannel, InboxChannel
 from watchhamster.notify.dooray import DoorayChannel
 from watchhamster.notify.http import Poster, is_public
@@ -473,3 +474,22 @@ def test_channels_come_from_rows_that_hold_no_secret(poster: Poster) -> None:
     with pytest.raises(UsageError) as caught:
         make_channel(rows[-1], {"url": secrets["url"]}, poster, FixedClock())
     assert caught.value.code == "secret_missing" and "hook" in str(caught.value.text)
+
+
+async def test_a_channel_that_is_not_ready_lets_alerts_wait_and_says_why() -> None:
+    receipt = await UnreadyChannel("room", Text("The vault is locked.")).send(PARCEL)
+    assert (receipt.outcome, receipt.text) == ("retry", "The vault is locked.")
+
+
+async def test_the_folding_time_and_the_windows_way_of_showing_can_be_given(poster: Poster) -> None:
+    shown: list[Message] = []
+
+    def show(message: Message, parcel: Parcel) -> bool:
+        shown.append(message)
+        return True
+
+    inbox, desktop = (
+        make_channel(row, {}, poster, FixedClock(), "Asia/Seoul", fold_s=5, show=show) for row in BUILT_IN
+    )
+    assert (inbox.fold_s, desktop.fold_s) == (0, 5)
+    assert (await desktop.send(PARCEL)).outcome == "ok" and "KST" in shown[0].tree

@@ -102,16 +102,25 @@ class Jobs:
         self._running: set[str] = set()
         self._wake = asyncio.Event()
 
+    def set_jobs(self, jobs: Sequence[Job]) -> None:
+        """Use exactly these from now on, as when a person moved one to another time. A running one ends as it is.
+
+        Raises `UsageError` (`bad_schedule`), and then has changed nothing.
+        """
+        self._jobs = {job.name: (job, _trigger(job)) for job in jobs}
+        self._next.clear()
+        self._wake.set()
+
     async def run(self) -> None:
         """Recover, then run jobs as they come due until cancelled."""
-        for name in self._jobs:
-            self._last[name] = await self._recall(name)
         async with asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()
                 now_ns = self._clock.now_ns()
                 wait_s = _LOOK_AGAIN_S
-                for job, trigger in self._jobs.values():
+                for job, trigger in list(self._jobs.values()):
+                    if job.name not in self._last:
+                        self._last[job.name] = await self._recall(job.name)
                     if job.name in self._running:
                         continue  # its end wakes us
                     firing, next_ns = self._due(job, trigger, now_ns)
@@ -141,6 +150,8 @@ class Jobs:
                 "job_running", Text("The job {name} is running.", {"name": name}), Text("Wait until it is done.")
             )
         self._running.add(name)
+        if name not in self._last:
+            self._last[name] = await self._recall(name)
         await self._fire(self._jobs[name][0], Firing(name, self._clock.now_ns()))
         return self._last[name]
 
@@ -153,7 +164,7 @@ class Jobs:
         now_ns = self._clock.now_ns()
         children = []
         for job, trigger in self._jobs.values():
-            last = self._last.get(job.name)
+            last = self.last(job.name)
             state: State = "ok"
             next_ns = _after(trigger, now_ns)
             detail = Text("next in {time}", {"time": duration((next_ns - now_ns) / SECOND_NS)})
@@ -184,7 +195,10 @@ class Jobs:
                 if last.due_ns <= now_ns + _DAY_NS:
                     return last
         last = JobRun(due_ns=now_ns)
-        await self._store.put(f"job:{name}", msgspec.json.encode(last))
+        try:
+            await self._store.put(f"job:{name}", msgspec.json.encode(last))
+        except WatchHamsterError as error:
+            log.error("the job %s was not noted: %s", name, error)
         return last
 
     def _due(self, job: Job, trigger: CronTrigger, now_ns: int) -> tuple[Firing | None, int]:

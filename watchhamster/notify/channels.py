@@ -10,13 +10,14 @@ import msgspec
 from watchhamster.core.ports import Clock, UsageError
 from watchhamster.core.secret import Secret
 from watchhamster.core.text import Text
-from watchhamster.notify.desktop import DesktopChannel, InboxChannel
+from watchhamster.monitor.alerts import Parcel, Receipt
+from watchhamster.notify.desktop import DesktopChannel, InboxChannel, Show
 from watchhamster.notify.dooray import DoorayChannel
 from watchhamster.notify.http import Poster
 from watchhamster.notify.webhook import WebhookChannel
 
 ChannelType = Literal["inbox", "desktop", "webhook", "dooray"]
-AnyChannel: TypeAlias = InboxChannel | DesktopChannel | WebhookChannel | DoorayChannel
+AnyChannel: TypeAlias = "InboxChannel | DesktopChannel | WebhookChannel | DoorayChannel | UnreadyChannel"
 
 
 class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,12 +41,36 @@ NEEDS: Mapping[ChannelType, tuple[str, ...]] = {
 BUILT_IN = (ChannelConfig(name="inbox", type="inbox"), ChannelConfig(name="desktop", type="desktop"))
 
 
+class UnreadyChannel:
+    """Stands in for a channel that cannot be made yet: its secret is missing or locked. Alerts wait, and say why."""
+
+    interval_s = 0.0
+    fold_s = 60.0
+    always = False
+
+    def __init__(self, name: str, reason: Text) -> None:
+        self.name = name
+        self._reason = reason
+
+    async def send(self, parcel: Parcel) -> Receipt:
+        """Not now."""
+        return Receipt(outcome="retry", text=str(self._reason))
+
+
 def make_channel(
-    config: ChannelConfig, secrets: Mapping[str, Secret], poster: Poster, clock: Clock, zone: str = "UTC"
+    config: ChannelConfig,
+    secrets: Mapping[str, Secret],
+    poster: Poster,
+    clock: Clock,
+    zone: str = "UTC",
+    *,
+    fold_s: float | None = None,
+    show: Show | None = None,
 ) -> AnyChannel:
     """The channel of a row, with its secrets by their purpose (`url`, `key`), fetched beforehand.
 
-    Raises `UsageError` (`secret_missing`, `bad_url`, `bad_signing_key`).
+    `fold_s` replaces the channel's own folding time; `show` is how a window shows desktop notifications.
+    Raises `UsageError` (`secret_missing`, `bad_url`, `bad_signing_key`); an `UnreadyChannel` may stand in then.
     """
     for purpose in NEEDS[config.type]:
         if purpose not in secrets:
@@ -54,12 +79,13 @@ def make_channel(
                 Text("The channel {name} has no {purpose}.", {"name": config.name, "purpose": purpose}),
                 Text("Enter it in the channel's settings."),
             )
+    channel: AnyChannel
     if config.type == "inbox":
         return InboxChannel(config.name)
     if config.type == "desktop":
-        return DesktopChannel(config.name, zone=zone)
-    if config.type == "dooray":
-        return DoorayChannel(
+        channel = DesktopChannel(config.name, zone=zone, show=show)
+    elif config.type == "dooray":
+        channel = DoorayChannel(
             config.name,
             url=secrets["url"],
             poster=poster,
@@ -69,7 +95,11 @@ def make_channel(
             bot_name=config.options.get("bot_name", "WatchHamster"),
             icon_url=config.options.get("icon_url", ""),
         )
-    keys = [secrets[purpose] for purpose in ("key", "old_key") if purpose in secrets]
-    return WebhookChannel(
-        config.name, url=secrets["url"], keys=keys, poster=poster, clock=clock, local=config.local, zone=zone
-    )
+    else:
+        keys = [secrets[purpose] for purpose in ("key", "old_key") if purpose in secrets]
+        channel = WebhookChannel(
+            config.name, url=secrets["url"], keys=keys, poster=poster, clock=clock, local=config.local, zone=zone
+        )
+    if fold_s is not None:
+        channel.fold_s = fold_s
+    return channel

@@ -39,10 +39,15 @@ class DesktopChannel:
     always = False
 
     def __init__(
-        self, name: str = "desktop", *, zone: str = "UTC", environment: Mapping[str, str] = os.environ
+        self,
+        name: str = "desktop",
+        *,
+        zone: str = "UTC",
+        show: Show | None = None,
+        environment: Mapping[str, str] = os.environ,
     ) -> None:
         self.name = name
-        self.show: Show | None = None  # the window sets it
+        self.show = show  # how the window shows them, while there is one
         self._zone = zone
         self._environment = environment
 
