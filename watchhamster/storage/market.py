@@ -623,7 +623,9 @@ class MarketStore:
                     return Assembly(len(candles)), [], []
                 parts, damage = self._columns(connection, series, tf, since_ns, until_ns, len(candles))
                 if first:
-                    parts.put(_firsts(connection, series, since_ns, until_ns))
+                    firsts = _firsts(connection, series, since_ns, until_ns)
+                    there = np.isin(firsts.times, parts.columns.times)  # one whose latest is lost waits for it
+                    parts.put(Columns(firsts.times[there], firsts.values[:, there], firsts.origins[there]))
                 return parts, damage, _fetched(connection, series, since_ns, until_ns)
 
         try:
