@@ -27,7 +27,7 @@ import msgspec
 
 from watchhamster.core.ports import UsageError, WatchHamsterError
 from watchhamster.core.secret import Secret
-from watchhamster.core.text import Text
+from watchhamster.core.text import Text, _
 
 if TYPE_CHECKING:
     from keyring.backend import KeyringBackend
@@ -111,7 +111,7 @@ def read_passphrase(file_descriptor: int | None = None) -> Secret:
             return Secret(file.readline().rstrip("\r\n"))
     import getpass
 
-    return Secret(getpass.getpass("Passphrase of the vault: "))
+    return Secret(getpass.getpass(_("Passphrase of the vault:") + " "))
 
 
 # ---------------------------------------------------------------- the system's keyring
