@@ -81,7 +81,7 @@ async def rest(sim: Simulator) -> AsyncIterator[Rest]:
 async def dial(sim: Simulator, **options: Any) -> AsyncIterator[ClientConnection]:
     """A WebSocket without keep-alive of its own."""
     url = sim.venues["upbit"].replace("http", "ws", 1) + "/websocket/v1"
-    async with connect(url, ping_interval=None, **options) as stream:
+    async with connect(url, **{"ping_interval": None, "max_queue": None, "close_timeout": 1, **options}) as stream:
         yield stream
 
 

@@ -21,6 +21,7 @@ from watchhamster.core.market import Candle, Side, Trade
 from watchhamster.core.ports import Clock, UsageError
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import timeframe
+from watchhamster.sim.daily import FIRST_DAY
 from watchhamster.sim.faults import Fault, Faults
 from watchhamster.sim.upbit import (
     CANDLE_TYPES,
@@ -35,7 +36,7 @@ from watchhamster.sim.upbit import (
     list_frame,
     read_request,
 )
-from watchhamster.sim.world import FIRST_DAY, MS, Bar, Print, World
+from watchhamster.sim.world import MS, Bar, Print, World
 
 SECOND_NS = 10**9
 _BOOK_S = 0.1
@@ -392,6 +393,7 @@ class Exchange:
         faults = self.faults
         if not faults.any:
             self._write(session, frame)
+            session.last = frame
             return
         if faults.holds("mute") or faults.holds("stall"):
             return
@@ -520,17 +522,22 @@ class Exchange:
                 if group is None:
                     return None  # an unsupported level is met with silence
                 depth = self.world.book(symbol, now_ns, 30, group)
+                self._channel(symbol, now_ns).books.setdefault(want.level, depth.ms)
                 return self.venue.book_frame(symbol, depth, want.units, want.level, style, "SNAPSHOT")
             case _:
                 bar = next(self.world.candles(symbol, want.timeframe, now_ns + 1, now_ns), None)
                 return bar and self.venue.candle_frame(symbol, want.kind, bar, style, "SNAPSHOT")
 
-    def _tell_symbol(self, symbol: str, candles_due: bool) -> None:
-        now_ns = self.now_ns()
+    def _channel(self, symbol: str, now_ns: int) -> _Channel:
         channel = self._channels.get(symbol)
         if channel is None:
             next_ns = self.world.next_trade(symbol, now_ns).ms * MS
             channel = self._channels[symbol] = _Channel(now_ns, next_ns)
+        return channel
+
+    def _tell_symbol(self, symbol: str, candles_due: bool) -> None:
+        now_ns = self.now_ns()
+        channel = self._channel(symbol, now_ns)
         if now_ns >= channel.next_ns:
             traded = list(self.world.trades(symbol, channel.told_ns + 1, now_ns + 1))
             channel.next_ns = self.world.next_trade(symbol, now_ns).ms * MS

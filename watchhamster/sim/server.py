@@ -391,18 +391,18 @@ class Simulator:
     async def _listen(self, reader: asyncio.StreamReader, session: Session, outlet: _WebSocket) -> None:
         """Hear one client until its stream ends."""
         protocol = outlet.protocol
-        data = b""
         while True:
             for event in protocol.events_received():
                 assert isinstance(event, Frame)
                 if event.opcode in (Opcode.TEXT, Opcode.BINARY):
                     await self.exchange.hear(session, bytes(event.data).decode("utf-8", "replace"))
             outlet.flush()
-            if protocol.state is not State.OPEN and protocol.close_expected():
+            if protocol.state is not State.OPEN:
                 with suppress(TimeoutError):  # the client's part of the leave
                     async with asyncio.timeout(1.0):
-                        while data := await reader.read(65536):
+                        while protocol.state is not State.CLOSED and (data := await reader.read(65536)):
                             protocol.receive_data(data)
+                            outlet.flush()
                 return
             data = await reader.read(65536)
             while self.exchange.faults.holds("stall"):

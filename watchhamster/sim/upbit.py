@@ -20,7 +20,7 @@ import msgspec
 from watchhamster.core.timeframes import Timeframe, timeframe
 from watchhamster.sim.depth import Depth
 from watchhamster.sim.listings import BY_SYMBOL, CAUTIONS, Listing
-from watchhamster.sim.world import DAY_MS, MS, Bar, Print, Summary, World
+from watchhamster.sim.world import DAY_MS, ID_SHIFT_MS, MS, Bar, Print, Summary, World
 
 MISSING = "Missing request parameter error. Check the required parameters!"
 MISMATCH = "Type mismatch error. Check the parameters type!"
@@ -343,16 +343,14 @@ class Upbit:
         if not cursor:
             return self.world.trades_before(symbol, until_ns)
         stamp_ms = cursor // 10_000
-        newest = self.world.trades_before(symbol, min(until_ns, (stamp_ms + 5) * MS))
-        early: list[Print] = []
+        newest = self.world.trades_before(symbol, min(until_ns, (stamp_ms + ID_SHIFT_MS + 1) * MS))
         for one in newest:
             if one.id == cursor:
                 return newest  # the generator stands just before it
-            early.append(one)
-            if one.ms < stamp_ms - 5:
+            if one.ms < stamp_ms:
                 break
         # An id nobody has: everything up to its time.
-        return (one for one in self.world.trades_before(symbol, min(until_ns, stamp_ms * MS)))
+        return self.world.trades_before(symbol, min(until_ns, stamp_ms * MS))
 
     def _all_tickers(self, query: Mapping[str, str], now_ns: int) -> Iterable[str]:
         if "quote_currencies" not in query:

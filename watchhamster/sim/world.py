@@ -22,7 +22,6 @@ go by hashes of price and time, so the book too is a function of the moment alon
 
 from __future__ import annotations
 
-import datetime as dt
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from functools import cached_property
@@ -35,6 +34,7 @@ from numpy.typing import NDArray
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import Timeframe
+from watchhamster.sim.daily import FIRST_DAY, YEAR, daily_prices, keyed
 from watchhamster.sim.depth import Depth, book_at
 from watchhamster.sim.listings import BY_SYMBOL, LISTINGS, Floats, Ints, Listing
 from watchhamster.sim.refine import bridge, clustered, least_lots, sided, sized
@@ -42,41 +42,8 @@ from watchhamster.sim.refine import bridge, clustered, least_lots, sided, sized
 MS = 1_000_000
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
-_EPOCH = dt.date(1970, 1, 1)
-FIRST_DAY = (dt.date(2017, 9, 25) - _EPOCH).days
-_BLOCK = 366  # days generated at a time
+ID_SHIFT_MS = 50  # an id is made of a time at most so much before the trade's own
 _LEAST_ACTIVE = 24  # minutes a day in which even the quietest instrument trades
-
-# Where the whole market stood, KRW millions a bitcoin: believable years for charts, not a record of them.
-_TIDE = (
-    ("2017-09-25", 4.3),
-    ("2017-12-20", 21),
-    ("2018-02-06", 8.5),
-    ("2018-12-15", 3.7),
-    ("2019-06-26", 14.5),
-    ("2020-03-13", 6.5),
-    ("2020-12-31", 32),
-    ("2021-04-14", 79),
-    ("2021-07-20", 36),
-    ("2021-11-09", 80),
-    ("2022-06-18", 26),
-    ("2022-11-21", 22),
-    ("2023-10-20", 40),
-    ("2024-03-14", 101),
-    ("2024-08-05", 74),
-    ("2025-01-20", 152),
-    ("2025-04-08", 114),
-    ("2025-08-14", 156),
-    ("2025-11-21", 126),
-    ("2026-03-01", 119),
-)
-_REGIMES = 4  # calm, rising, falling, wild
-_REGIME_DRIFT = np.array([0.0, 0.004, -0.004, 0.0])
-_REGIME_VARIANCE = np.array([0.45, 0.9, 1.1, 3.2])
-_REGIME_NEXT = np.cumsum(
-    [[0.96, 0.015, 0.015, 0.01], [0.03, 0.94, 0.01, 0.02], [0.03, 0.01, 0.93, 0.03], [0.05, 0.02, 0.03, 0.90]], axis=1
-)
-_DAILY_VOLATILITY = 0.019  # of the market factor
 
 Column: TypeAlias = NDArray[Any]  # of int64, or float64 for values
 K = TypeVar("K", bound=Hashable)
@@ -84,12 +51,11 @@ V = TypeVar("V")
 
 
 class _Cache(Generic[K, V]):
-    """The last `size` values made, by key. `made` is told of each."""
+    """The last `size` values made, by key."""
 
-    def __init__(self, size: int, make: Callable[[K], V], made: Callable[[], None]) -> None:
+    def __init__(self, size: int, make: Callable[[K], V]) -> None:
         self._size = size
         self._make = make
-        self._made = made
         self._kept: OrderedDict[K, V] = OrderedDict()
 
     def __call__(self, key: K) -> V:
@@ -97,7 +63,6 @@ class _Cache(Generic[K, V]):
             self._kept.move_to_end(key)
             return self._kept[key]
         value = self._kept[key] = self._make(key)
-        self._made()
         if len(self._kept) > self._size:
             self._kept.popitem(last=False)
         return value
@@ -199,18 +164,14 @@ class World:
         self.seed = seed
         self.activity = activity
         self.listings = LISTINGS
-        self._blocks: list[tuple[Floats, Floats]] = []  # log prices and volatilities, [day, listing]
-        self._state: tuple[int, Floats, Floats] | None = None  # at the end of the last block
+        self._daily = daily_prices(seed)
         self._tables: dict[str, Days] = {}
-        self.work = 0  # how much has been made so far; a unit is a fraction of a millisecond
-        self._market = _Cache(8, self._make_market, lambda: self._count(1))
-        self._minutes = _Cache(160, self._make_minutes, lambda: self._count(6))
-        self._prints = _Cache(768, self._make_prints, lambda: self._count(1))
-        self._year = _Cache(64, self._make_year, lambda: self._count(1))
+        self.work = 0  # how much was made so far, in units of some 0.3 ms: who serves others too rests in between
+        self._market = _Cache(8, self._make_market)
+        self._minutes = _Cache(160, self._make_minutes)
+        self._prints = _Cache(768, self._make_prints)
+        self._year = _Cache(64, self._make_year)
         self._books: dict[tuple[str, int, int], tuple[int, int, Depth]] = {}
-
-    def _count(self, work: int) -> None:
-        self.work += work
 
     def listing(self, symbol: str) -> Listing:
         """The instrument of this symbol. Raises `UsageError` (`unknown_instrument`)."""
@@ -220,98 +181,51 @@ class World:
         return listing
 
     def _rng(self, purpose: int, index: int, part: int) -> np.random.Generator:
-        key = (self.seed & (2**64 - 1)) << 64 | round(self.activity * 1000) << 32 | purpose << 16 | index
-        return np.random.Generator(np.random.Philox(key=key, counter=part << 128))
+        return keyed(self.seed, round(self.activity * 1000) << 32 | purpose << 16 | index, part)
 
     # ---------------------------------------------------------------- days
 
     def prepare(self, until_day: int) -> Iterator[None]:
         """Make the daily prices of all instruments up to this day, a year a step."""
-        while FIRST_DAY + len(self._blocks) * _BLOCK <= until_day:
-            self._blocks.append(self._make_block(len(self._blocks)))
-            yield
+        return self._daily.prepare(until_day)
 
     def days(self, symbol: str, until_day: int) -> Days:
         """The instrument's days, at least up to this one, if it was listed by then."""
         table = self._tables.get(symbol)
         if table is None or table.first + len(table.close) <= until_day:
-            for _ in self.prepare(max(until_day, FIRST_DAY)):
-                pass
             listing = self.listing(symbol)
-            years = [self._make_days(listing, number) for number in range(len(self._blocks))]
+            count = self._daily.years(until_day)
+            years = [self._make_days(listing, number) for number in range(count)]
             skip = listing.since_day - FIRST_DAY
             names = Days.__struct_fields__[1:]
             columns = [np.concatenate([getattr(year, name) for year in years])[skip:] for name in names]
             table = self._tables[symbol] = Days(listing.since_day, *columns)
-            self._count(15)
+            self.work += 15
         return table
-
-    def _make_block(self, number: int) -> tuple[Floats, Floats]:
-        """A year of log prices and volatilities of everything, carrying on from the year before.
-
-        The market factor is the last column until it is mixed into the instruments by their betas.
-        """
-        rng = self._rng(1, 0, number)
-        n = len(LISTINGS)
-        beta = np.array([listing.beta for listing in LISTINGS])
-        own = np.array([*(listing.volatility for listing in LISTINGS), _DAILY_VOLATILITY])
-        tame = np.append(np.abs(beta) < 0.1, False)  # pegged to a currency
-        keep, bound = np.where(tame, 0.9, 0.985), np.where(tame, 0.015, 0.4)
-        bound[n] = 0.23
-        shocks = np.clip(rng.standard_t(5, (_BLOCK, n + 1)) * np.sqrt(3 / 5), -5, 5)
-        chances = rng.random(_BLOCK)
-        regime, variance, drift = self._state or (0, np.ones(n + 1), np.zeros(n + 1))
-        variances, drifts = np.empty((_BLOCK, n + 1)), np.empty((_BLOCK, n + 1))
-        regimes = np.empty(_BLOCK, np.int64)
-        for i, growth in enumerate(0.84 + 0.10 * shocks * shocks):  # GARCH(1, 1), long-run variance 1
-            variance = variances[i] = np.minimum(0.06 + variance * growth, 9.0)
-            regime = regimes[i] = int(np.searchsorted(_REGIME_NEXT[regime], chances[i]))
-        wild = _REGIME_VARIANCE[regimes]
-        scale = np.sqrt(variances * (0.5 + 0.5 * wild[:, None])) * own
-        scale[:, n] = np.sqrt(variances[:, n] * wild) * own[n]
-        steps = scale * shocks
-        steps[:, n] += _REGIME_DRIFT[regimes]
-        for i, step in enumerate(steps):
-            drift = drifts[i] = drift * keep + step
-        self._state = regime, variance, drift
-        levels = bound * np.tanh(drifts / bound)
-        logs = levels[:, :n] + np.outer(levels[:, n], beta)
-        volatility = np.hypot(np.outer(scale[:, n], beta), scale[:, :n])
-        days = FIRST_DAY + number * _BLOCK + np.arange(_BLOCK)
-        tide_days = [(dt.date.fromisoformat(day) - _EPOCH).days for day, _price in _TIDE]
-        tide = np.interp(days, tide_days, np.log([price / _TIDE[-1][1] for _day, price in _TIDE]))
-        logs += np.log([listing.price for listing in LISTINGS])
-        logs += np.outer(tide, np.where(beta >= 1, np.minimum(beta, 1.0), np.maximum(beta, 0.0) * 0.8))
-        for listing in LISTINGS:
-            if listing.legs is not None:
-                over, under = (BY_SYMBOL[leg].index for leg in listing.legs)
-                logs[:, listing.index] = logs[:, over] - logs[:, under] + rng.normal(0, 0.0006, _BLOCK)
-        return logs, volatility
 
     def _make_days(self, listing: Listing, number: int) -> Days:
         rng = self._rng(2, listing.index, number)
         scale = 10.0**listing.price_decimals
-        logs = self._blocks[number][0][:, listing.index]
-        volatility = self._blocks[number][1][:, listing.index]
-        before = self._blocks[number - 1][0][-1, listing.index] if number else logs[0] - 0.003
+        logs, volatility = (columns[:, listing.index] for columns in self._daily.year(number))
+        before = self._daily.year(number - 1)[0][-1, listing.index] if number else logs[0] - 0.003
         snap, steps = listing.grid.snap, listing.grid.steps_at
         close = snap(np.exp(logs) * scale)
         previous = np.append(snap(np.exp([before]) * scale), close[:-1])
-        opened = snap((previous + rng.integers(-1, 2, _BLOCK) * steps(previous)).astype(np.float64))
-        wicks = np.abs(rng.normal(0, 0.55, (2, _BLOCK))) * volatility
+        opened = snap((previous + rng.integers(-1, 2, YEAR) * steps(previous)).astype(np.float64))
+        wicks = np.abs(rng.normal(0, 0.55, (2, YEAR))) * volatility
         high = np.maximum(snap(np.maximum(opened, close) * np.exp(wicks[0])), np.maximum(opened, close))
         low = np.minimum(snap(np.minimum(opened, close) * np.exp(-wicks[1])), np.minimum(opened, close))
         high = np.maximum(high, low + steps(low))
         excess = (np.log(high / low) / np.maximum(volatility, 1e-9) - 1.5) * 0.35
-        busy = np.exp(np.clip(excess, -0.7, 1.6) + rng.normal(0, 0.22, _BLOCK))
+        busy = np.exp(np.clip(excess, -0.7, 1.6) + rng.normal(0, 0.22, YEAR))
         typical = (high + low + opened + close) / 4 / scale
         lots = np.rint(listing.turnover * busy / typical * 10.0**listing.size_decimals).astype(np.int64)
         # The day's average price stays well inside its range, so that its minutes can always be weighted to meet it.
-        share = np.clip(((opened + close) / 2 - low) / (high - low), 0.42, 0.58) + rng.uniform(-0.02, 0.02, _BLOCK)
+        share = np.clip(((opened + close) / 2 - low) / (high - low), 0.42, 0.58) + rng.uniform(-0.02, 0.02, YEAR)
         average = (low + share * (high - low)) / scale
-        last = DAY_MS - 1 - rng.exponential(DAY_MS / listing.trades, _BLOCK)
+        last = DAY_MS - 1 - rng.exponential(DAY_MS / listing.trades, YEAR)
         return Days(
-            FIRST_DAY + number * _BLOCK,
+            FIRST_DAY + number * YEAR,
             opened,
             high,
             low,
@@ -325,6 +239,7 @@ class World:
 
     def _make_year(self, key: tuple[str, int]) -> tuple[int, int, int, int]:
         """Highest with its day, lowest with its day, of the 364 days before this one."""
+        self.work += 1
         symbol, day = key
         table = self.days(symbol, day)
         stop = day - table.first
@@ -343,6 +258,7 @@ class World:
 
     def _make_market(self, day: int) -> tuple[Floats, Floats]:
         """What all instruments share within a day: how busy each minute is, and shocks of unit variance."""
+        self.work += 1
         rng = self._rng(3, 0, day)
         at = np.arange(1440)
         knots = np.linspace(0, 1439, 41)
@@ -355,6 +271,7 @@ class World:
         return np.exp(wave + mood), rng.normal(0, 1, 1440)
 
     def _make_minutes(self, key: tuple[str, int]) -> Minutes | None:
+        self.work += 6
         symbol, day = key
         listing = self.listing(symbol)
         table = self.days(symbol, day)
@@ -448,6 +365,7 @@ class World:
         return self._prints((symbol, minute))
 
     def _make_prints(self, key: tuple[str, int]) -> list[Print]:
+        self.work += 1
         symbol, at = key
         day, minute = divmod(at, 1440)
         rows = self.minutes(symbol, day)
@@ -479,7 +397,7 @@ class World:
         rng: np.random.Generator, times: list[int], prices: list[int], sides: list[list[tuple[int, bool]]]
     ) -> list[Print]:
         """The trades with ids: unique, close to their time, but not in its order."""
-        shifts = (rng.integers(0, 8, len(times)) // 5).tolist()
+        shifts = np.where(rng.random(len(times)) < 0.2, rng.integers(1, ID_SHIFT_MS, len(times)), 0).tolist()
         taken: dict[int, int] = {}
         prints = []
         for ms, price, parts, shift in zip(times, prices, sides, shifts, strict=True):
@@ -547,7 +465,7 @@ class World:
         """
         day_ns = DAY_MS * MS
         until_ns = min(until_ns, now_ns + 1)
-        if until_ns <= self.listing(symbol).since_day * day_ns:
+        if until_ns <= timeframe.open_ns(self.listing(symbol).since_day * day_ns):
             return iter(())
         if timeframe.ns is None or timeframe.ns % day_ns == 0:
             return self._day_candles(symbol, timeframe, until_ns, now_ns)
