@@ -35,7 +35,7 @@ from watchhamster.core.text import Text
 from watchhamster.core.timeframes import Timeframe
 
 PAGE = 100  # trades a call
-_events = msgspec.json.Decoder(list[Trade | Book | Ticker])
+_events = msgspec.json.Decoder(list[Trade | Book | Ticker | Candle])
 _encode = msgspec.json.Encoder().encode
 
 

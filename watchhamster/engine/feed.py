@@ -275,6 +275,7 @@ class Feed:
         finally:
             if self._flush is not None:
                 self._flush.cancel()
+                self._release()
             self._become("closed", "stopped", {})
 
     # ---------------------------------------------------------------- what comes in
@@ -284,6 +285,8 @@ class Feed:
             return  # from a socket that was given up
         now_ns = self._clock.now_ns()
         began = self._clock.monotonic()
+        if began >= self._slice_end:
+            self._slice_end, self._busy_s = began + _CONFLATE_SLICE_S, 0.0
         self.messages += 1
         self._frames += 1
         try:
@@ -308,10 +311,7 @@ class Feed:
                 self._first_data(session, began)
             elif self.state not in _STREAMING:
                 self._judge()
-            ended = self._clock.monotonic()
-            if ended >= self._slice_end:
-                self._slice_end, self._busy_s = ended + _CONFLATE_SLICE_S, 0.0
-            self._busy_s += ended - began
+            self._busy_s += self._clock.monotonic() - began
 
     def _from_stream(self, session: _Session, event: Event, now_ns: int) -> bool:
         """Pass one event on; whether it is of something wanted, and so a sign of life."""
@@ -336,6 +336,7 @@ class Feed:
         elif isinstance(event, Candle):
             if (Candle, event.instrument) not in self._latest:
                 return False
+            self._newest[event.instrument] = max(now_ns, self._newest.get(event.instrument, 0))  # it has no finer time
             self._sink(event)
         else:
             return False
@@ -407,9 +408,9 @@ class Feed:
             await self._clock.sleep(self._dial_pace.wait_s())
             reason, values = await self._connect()
             self._lost(reason, values)
-            told_s = values.get("seconds", 0.0) if reason == "dial_refused" else 0.0
-            self._retry.clear()
-            await _wait(self._retry, max(self._backoff.next(), float(told_s)))
+            if reason == "dial_refused":
+                await self._clock.sleep(float(values["seconds"]))
+            await _wait(self._retry, self._backoff.next())
 
     async def _connect(self) -> tuple[str, Values]:
         """Dial, and converse until the session is lost. Says why it was."""
@@ -578,7 +579,7 @@ class Feed:
             log.debug("%s: REST round failed: %s", self.venue.name, failure)
             self._rest_failures += 1
             told_s = failure.retry_after_s or 0.0 if isinstance(failure, RateLimited) else 0.0
-            self._round_at = self._clock.monotonic() + max(told_s, self._rest_backoff.next() or 0.0)
+            self._round_at = self._clock.monotonic() + max(told_s, self._rest_backoff.next())
             return
         now = self._clock.monotonic()
         if self._rest_failures:
@@ -628,6 +629,7 @@ class Feed:
         if isinstance(event, Ticker):
             moved_ns = event.trade_ns or event.event_ns
             if moved_ns > self._newest.get(event.instrument, 0):
+                self._newest[event.instrument] = moved_ns
                 self._news()
                 if event.instrument in self._tapes:
                     self._want_settled([self._tapes[event.instrument].symbol], "normal")
