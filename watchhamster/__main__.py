@@ -55,12 +55,15 @@ def _open_desktop(asked: dict[str, str]) -> int:
     """Own the home and open the window; where somebody owns it already, their window comes forward instead."""
     from watchhamster.core.ports import WatchHamsterError
     from watchhamster.core.text import say
+    from watchhamster.doctor import configure_logging
     from watchhamster.engine.owner import Owned, Owner, ask_sync
-    from watchhamster.settings import Home
+    from watchhamster.settings import Home, load_translations
     from watchhamster.ui.start import DesktopOptions, run_desktop
 
     home = Home.find(asked.get("--home"))
+    load_translations()
     try:
+        configure_logging(home, debug="--debug" in asked)
         owner = Owner.claim(home.prepare())
     except Owned as owned:
         try:

@@ -33,11 +33,12 @@ from watchhamster.engine.clock import EventClock, ScaledClock, SystemClock
 from watchhamster.engine.engine import Engine, Part
 from watchhamster.engine.feed import Feed
 from watchhamster.engine.jobs import Firing, Job, Jobs
-from watchhamster.engine.outbox import Outbox
+from watchhamster.engine.outbox import Outbox, Policy
 from watchhamster.engine.owner import Owner
 from watchhamster.monitor.alerts import Alert
 from watchhamster.monitor.status import StatusNode
 from watchhamster.notify.channels import ChannelConfig
+from watchhamster.notify.desktop import Show
 from watchhamster.services import VENUES, Services, back_up, restore, storage_status, venue_named
 from watchhamster.settings import Home, load_translations
 from watchhamster.storage.market import Retention
@@ -59,6 +60,7 @@ class Options:
     replay_venue: str = "upbit"
     speed: float = 1.0  # of the recording; infinite: as fast as it can be read
     instruments: tuple[str, ...] = ()  # in place of the watch list
+    show: Show | None = None  # how a window shows desktop notifications
     still: bool = False  # the built-in exchange stands still at a fixed moment: for pictures
 
     @property
@@ -160,8 +162,15 @@ async def _engine(
             return Text("quiet hours")
         return None
 
-    outbox = Outbox(desk, clock, await services.channels(), on_alert=lambda alert: engine.told(alert), hold=held)
-    keeper = Keeper(services, outbox, clock)
+    outbox = Outbox(
+        desk,
+        clock,
+        await services.channels(options.show),
+        policy=Policy(price_lifetime_s=60.0 * settings.number("alert_lifetime_minutes")),
+        on_alert=lambda alert: engine.told(alert),
+        hold=held,
+    )
+    keeper = Keeper(services, outbox, clock, options.show)
 
     async def serve() -> None:
         assert owner is not None
@@ -218,24 +227,23 @@ def recorded_instruments(path: Path, venue: str) -> list[InstrumentInfo]:
 class Keeper:
     """What the window asks of a home besides the market, and what keeps a home in order: presence and daily jobs."""
 
-    def __init__(self, services: Services, outbox: Outbox, clock: Clock) -> None:
+    def __init__(self, services: Services, outbox: Outbox, clock: Clock, show: Show | None = None) -> None:
         self.services = services
+        self._show = show
         self._outbox = outbox
         self._clock = clock
         self._shown_gap: Gap | None = None
         self.presence = Presence(services.desk, clock, unknown_s=self._unknown_s, on_gap=lambda _gap: self._woken())
-        settings = services.settings
-        zone = settings.text("time_zone")
-        hour, minute = settings.text("backup_time").split(":")
-        self.jobs = Jobs(
-            [
-                Job("backup", f"{int(minute)} {int(hour)} * * *", self._daily_backup, zone),
-                Job("retention", "20 * * * *", self._tidy, zone, once_a="minute"),
-            ],
-            services.desk,
-            clock,
-            on_error=self._job_failed,
-        )
+        self.jobs = Jobs(self._daily(), services.desk, clock, on_error=self._job_failed)
+        services.settings.observe(lambda *_: self.jobs.set_jobs(self._daily()), "backup_time", "time_zone")
+
+    def _daily(self) -> list[Job]:
+        zone = self.services.settings.text("time_zone")
+        hour, minute = self.services.settings.text("backup_time").split(":")
+        return [
+            Job("backup", f"{int(minute)} {int(hour)} * * *", self._daily_backup, zone),
+            Job("retention", "20 * * * *", self._tidy, zone, once_a="minute"),
+        ]
 
     def _woken(self) -> None:
         self.jobs.wake()
@@ -302,7 +310,7 @@ class Keeper:
 
     async def channels_changed(self) -> None:
         """Use the channels as they are configured now."""
-        self._outbox.set_channels(await self.services.channels())
+        self._outbox.set_channels(await self.services.channels(self._show))
 
     def channels(self) -> list[ChannelConfig]:
         """The channels there are."""

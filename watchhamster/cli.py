@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -21,12 +22,13 @@ import msgspec
 import typer
 
 from watchhamster import app, commands, services
+from watchhamster import doctor as doctor_
 from watchhamster.core.market import BadFrameSeen, Book, Candle, Event, FeedChanged, Ticker, Trade, to_json
 from watchhamster.core.ports import UsageError, WatchHamsterError
 from watchhamster.core.text import Text, _, say
 from watchhamster.core.timeframes import timeframe
 from watchhamster.monitor.status import StatusNode, render, to_record
-from watchhamster.settings import Home
+from watchhamster.settings import Home, load_translations
 
 T = TypeVar("T")
 
@@ -82,7 +84,9 @@ def run(arguments: list[str]) -> int:
             rest.append(word)
     _globals.json = "--json" in rest
     try:
-        services.prepare(_home(), debug=_globals.debug)
+        load_translations(os.environ.get("WATCHHAMSTER_LANGUAGE", "auto"))
+        running = "run" in rest[:1] or _is_desktop(rest)
+        doctor_.configure_logging(_home(), debug=_globals.debug, file="watchhamster.log" if running else None)
         if _is_desktop(rest):
             print(_("There is no display here, so WatchHamster runs headless. Ctrl+C ends it."), file=sys.stderr)
             rest = ["run", *(word for word in rest if word not in ("--minimized", "--live"))]
@@ -867,9 +871,10 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """What this machine lacks, and how to fix it."""
-    from watchhamster import doctor as checks
-
-    findings = checks.check(_home())
+    findings = doctor_.check(_home())
+    tree = None
+    with suppress(WatchHamsterError):  # what is broken is among the findings
+        tree = commands.tree_of(_wait(commands.status(_home(), "default")))
     marks = {"ok": "●", "warning": "▲", "missing": "■"}
     for finding in findings:
         if as_json:
@@ -886,7 +891,7 @@ def doctor(
             if finding.fix and finding.state != "ok":
                 print(f"    {say(finding.fix)}")
     if bundle is not None:
-        checks.bundle(bundle, _home(), commands.offline_status(_home()))
+        doctor_.bundle(bundle, _home(), tree, findings)
         _progress(_("Written: {file}").format(file=bundle))
     missing = [finding.name for finding in findings if finding.state == "missing"]
     if missing:

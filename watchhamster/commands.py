@@ -730,7 +730,7 @@ async def _set_channel(
         own.append(config)
     await services.desk.put(CHANNELS_KEY, msgspec.json.encode(own))
     if engine is not None:
-        engine.outbox.set_channels(await services.channels())
+        await engine.channels_changed()
     return {"name": name, "type": type, "state": "removed" if remove else "ready"}
 
 

@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import ssl
-import sys
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -32,16 +31,17 @@ from watchhamster.core.ports import (
 )
 from watchhamster.core.secret import Secret
 from watchhamster.core.text import Text
-from watchhamster.credentials import Absent, find_credentials
+from watchhamster.credentials import Absent, Keyring, Vault, find_credentials, read_passphrase
 from watchhamster.engine.backfill import Backfill
 from watchhamster.engine.clock import SystemClock
 from watchhamster.engine.limits import Limiter
 from watchhamster.engine.owner import Owner
 from watchhamster.engine.routing import Caller
 from watchhamster.monitor.status import State, StatusNode, node, worst
-from watchhamster.notify.channels import BUILT_IN, ChannelConfig, make_channel
+from watchhamster.notify.channels import BUILT_IN, AnyChannel, ChannelConfig, UnreadyChannel, make_channel
+from watchhamster.notify.desktop import Show
 from watchhamster.notify.http import Poster
-from watchhamster.settings import Home, Settings, load_translations
+from watchhamster.settings import Home, Settings
 from watchhamster.storage.desk import DeskStore
 from watchhamster.storage.market import MarketStore
 from watchhamster.venues.upbit import Upbit
@@ -61,13 +61,6 @@ def find_home(given: Path | None = None) -> Home:
     return Home.find(given)
 
 
-def prepare(home: Home, *, debug: bool = False) -> None:
-    """Language and log, before anything can fail in words."""
-    load_translations(os.environ.get("WATCHHAMSTER_LANGUAGE", "auto"))
-    level = logging.DEBUG if debug else logging.WARNING
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s")
-
-
 class Services:
     """The stores, the settings and the venues of one home."""
 
@@ -80,6 +73,7 @@ class Services:
         self._urls: dict[str, str] = {}
         self._callers: dict[str, Caller] = {}
         self._settings: Settings | None = None
+        self._credentials: Keyring | Vault | None = None
         self.poster = Poster()
 
     @property
@@ -154,17 +148,23 @@ class Services:
         own = msgspec.json.decode(stored, type=list[ChannelConfig]) if stored else []
         return [*BUILT_IN, *own]
 
-    async def channels(self) -> list[Any]:
-        """The channels, with their secrets. One whose secret is missing or locked says so and is left out."""
-        zone = self.settings.text("time_zone")
-        ready = []
+    async def channels(self, show: Show | None = None) -> list[AnyChannel]:
+        """The channels, with their secrets. One that cannot be made yet holds its alerts and says why.
+
+        `show` is how a window shows desktop notifications.
+        """
+        zone, fold_s = self.settings.text("time_zone"), float(self.settings.number("fold_seconds"))
+        ready: list[AnyChannel] = []
         for config in self.channel_configs():
             if not config.enabled:
                 continue
             try:
-                ready.append(make_channel(config, await self._secrets(config), self.poster, self.clock, zone))
+                secrets = await self._secrets(config)
+                made = make_channel(config, secrets, self.poster, self.clock, zone, fold_s=fold_s, show=show)
             except WatchHamsterError as error:
                 log.warning("channel %s: %s", config.name, error)
+                made = UnreadyChannel(config.name, error.text)
+            ready.append(made)
         return ready
 
     async def _secrets(self, config: ChannelConfig) -> dict[str, Secret]:
@@ -177,9 +177,21 @@ class Services:
                 found[purpose] = await place.get(config.tenant, name)
         return found
 
-    async def credentials(self) -> Any:
-        """Where this home keeps its secrets."""
-        return await find_credentials(self.home.vault, self.settings.text("credentials_in"))  # type: ignore[arg-type]
+    async def credentials(self) -> Keyring | Vault:
+        """Where this home keeps its secrets: found once. A vault is unlocked by WATCHHAMSTER_VAULT_FD, if that is set.
+
+        A vault that was never made is made with that passphrase; without one, using it raises `Locked`.
+        """
+        if self._credentials is None:
+            where: Any = self.settings.text("credentials_in")  # one of its choices
+            self._credentials = await find_credentials(self.home.vault, where)
+        place = self._credentials
+        descriptor = os.environ.get("WATCHHAMSTER_VAULT_FD")
+        if isinstance(place, Vault) and place.locked and descriptor:
+            passphrase = read_passphrase(int(descriptor))
+            del os.environ["WATCHHAMSTER_VAULT_FD"]  # it has been read to its end
+            await (place.unlock(passphrase) if place.exists else place.create(passphrase))
+        return place
 
 
 _pending: set[asyncio.Task[None]] = set()

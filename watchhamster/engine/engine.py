@@ -119,6 +119,9 @@ class Keeper(Protocol):
     async def set_secret(self, channel: str, text: str) -> None:
         """Keep a channel's secret address, and use it from now on."""
 
+    async def channels_changed(self) -> None:
+        """Use the channels as they are configured now."""
+
     async def backup(self, path: Path) -> None:
         """Everything but the secrets in one file."""
 
@@ -258,7 +261,7 @@ class Engine:
         return candles
 
     def _judge(self, event: Event, candles: Sequence[Candle]) -> list[Alert]:
-        alerts = self._watch.observe(event)
+        alerts = [_worded(alert) for alert in self._watch.observe(event)]
         for candle in candles:
             alerts += self._watch.observe(candle, self.clock.now_ns())
         if isinstance(event, Trade) and (frames := self._forming_needed.get(event.instrument)):
@@ -468,7 +471,7 @@ class Engine:
             await self.clock.sleep(1.0)
             now_ns = self.clock.now_ns()
             self._count()
-            self.outbox.add(self._watch.tick(now_ns))
+            self.outbox.add(_worded(alert) for alert in self._watch.tick(now_ns))
             self._warm()
             await self._close_bars(now_ns)
 
@@ -757,6 +760,10 @@ class Engine:
         """Keep a channel's secret address in the keyring, and use it from now on."""
         await self._keeper.set_secret(channel, text)
 
+    async def channels_changed(self) -> None:
+        """Use the channels as they are configured now."""
+        await self._keeper.channels_changed()
+
     async def backup(self, path: Path) -> None:
         """Everything but the secrets in one file."""
         await self._keeper.backup(path)
@@ -878,6 +885,15 @@ _FEED_STATES: Mapping[str, State] = {
     "stale": "critical",
     "closed": "unknown",
 }
+
+
+def _worded(alert: Alert) -> Alert:
+    """A feed's alert with the sentence of its reason; the watch knows only the word."""
+    values = alert.text.values
+    if alert.kind != "feed" or values.get("reason") not in FEED_REASONS:
+        return alert
+    reason = Text(FEED_REASONS[str(values["reason"])], values)
+    return msgspec.structs.replace(alert, text=Text(alert.text.message, {"what": values["what"], "reason": reason}))
 
 
 def unknown_instrument(name: str, known: Iterable[str], venues: Iterable[str]) -> UsageError:

@@ -510,7 +510,7 @@ class Watch:
             instrument=instrument,
             severity="warning" if instrument else "critical",
             fired_ns=feed.changed_ns,
-            text=Text("No data from {what} ({reason}).", {"what": what, "reason": feed.event.reason}),
+            text=Text("No data from {what}: {reason}", {**feed.event.values, "what": what, "reason": feed.event.reason}),
         )
         return [feed.alert]
 
