@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def measure(names: Mapping[str, int], rounds: int, peers: str | None, command: S
                 text=True,
                 timeout=300,
                 check=False,
-                env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"} if ours else None,
+                env={**os.environ, "PYTHONPATH": str(ROOT)} if ours else None,
             )
             if done.returncode:
                 print(f"  {name}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)

@@ -16,9 +16,9 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 import certifi
@@ -70,7 +70,6 @@ class HttpWire:
         self.name = venue_name
         self._user_agent = user_agent
         self._given = verify if isinstance(verify, ssl.SSLContext) else None
-        self._stream_tls: ssl.SSLContext | None = self._given
         self._client: httpx.AsyncClient | None = None
         self._streams: set[_Connection] = set()
         self._dial = _dial_websockets if fast is False or picows is None else _dial_picows
@@ -79,9 +78,10 @@ class HttpWire:
         """One answer within 10 s. Raises `Unavailable` when none came; any HTTP status is an answer."""
         url = self.base_url + request.path
         try:
+            client = self._client or await self._new_client()
             async with (
                 asyncio.timeout(ANSWER_S),
-                self._http().stream(request.method, url, params=dict(request.params) or None) as answer,
+                client.stream(request.method, url, params=dict(request.params) or None) as answer,
             ):
                 body = bytearray()
                 async for part in answer.aiter_bytes():
@@ -107,7 +107,7 @@ class HttpWire:
                 stream = await self._dial(
                     url,
                     on_frame,
-                    tls=self._tls() if url.startswith("wss:") else None,
+                    tls=await self._tls("stream") if url.startswith("wss:") else None,
                     proxy=None if host in _LOOPBACK else get_proxy(parse_uri(url)),
                     user_agent=self._user_agent,
                     venue=self.name,
@@ -128,22 +128,20 @@ class HttpWire:
             client, self._client = self._client, None
             await client.aclose()
 
-    def _http(self) -> httpx.AsyncClient:
-        if self._client is None:
+    async def _new_client(self) -> httpx.AsyncClient:
+        tls = await self._tls("http")
+        if self._client is None:  # still: two may have come at once
             self._client = httpx.AsyncClient(
                 http2=self._given is None,
-                verify=self._given or _tls_context(),
+                verify=tls,
                 headers={"User-Agent": self._user_agent, "Accept": "application/json"},
                 timeout=ANSWER_S,
                 trust_env=urlsplit(self.base_url).hostname not in _LOOPBACK,
             )
         return self._client
 
-    def _tls(self) -> ssl.SSLContext:
-        # Not the HTTP client's: httpx writes "h2" into its context, and a WebSocket begins with HTTP/1.1.
-        if self._stream_tls is None:
-            self._stream_tls = _tls_context()
-        return self._stream_tls
+    async def _tls(self, use: Literal["http", "stream"]) -> ssl.SSLContext:
+        return await asyncio.to_thread(_trusted, use) if self._given is None else self._given
 
     def _refused(self, refused: _HandshakeRefused) -> WatchHamsterError:
         values = {"venue": self.name, "status": refused.status}
@@ -186,8 +184,13 @@ class HttpWire:
         )
 
 
-def _tls_context() -> ssl.SSLContext:
-    """The system's certificate authorities and Mozilla's: some systems bring none, some companies their own."""
+@cache
+def _trusted(use: Literal["http", "stream"]) -> ssl.SSLContext:
+    """The system's certificate authorities and Mozilla's: some systems bring none, some companies their own.
+
+    One for each use, since httpx writes "h2" into its context and a WebSocket begins with HTTP/1.1. Reading them takes
+    tens of milliseconds.
+    """
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
