@@ -10,6 +10,7 @@ import math
 import os
 import random
 import signal
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from pathlib import Path
 
 from watchhamster.commands import perform
 from watchhamster.core.instruments import InstrumentInfo, instrument_of, split_instrument
-from watchhamster.core.market import Book, Candle, Ticker, Trade
+from watchhamster.core.market import Book, Ticker, Trade
 from watchhamster.core.ports import (
     Clock,
+    Kind,
     UsageError,
     WatchHamsterError,
     Wire,
@@ -29,8 +31,8 @@ from watchhamster.core.secret import Secret
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS
 from watchhamster.engine.away import Away, Gap, Presence
-from watchhamster.engine.clock import EventClock, ScaledClock, SystemClock
-from watchhamster.engine.engine import Engine, Part
+from watchhamster.engine.clock import EventClock, ScaledClock, StillClock, SystemClock
+from watchhamster.engine.engine import Engine, Part, Recorded
 from watchhamster.engine.feed import Feed
 from watchhamster.engine.jobs import Firing, Job, Jobs
 from watchhamster.engine.outbox import Outbox, Policy
@@ -46,6 +48,7 @@ from watchhamster.venues.capture import BadLine, CaptureWire, first_received_ns,
 from watchhamster.venues.upbit import price_steps
 
 DEMO_LIST = ("KRW-BTC", "KRW-ETH", "KRW-XRP", "KRW-SOL", "KRW-DOGE", "KRW-ADA", "KRW-SHIB", "KRW-LINK")
+STILL_NS = 1_795_152_642 * SECOND_NS  # 2026-11-20 05:30:42 UTC: the moment of pictures
 REPLAY_TAIL_S = 5.0  # a recording's time runs on for so long after its last frame
 RECORDED_FRAMES_MAX = 20_000  # of a recording are looked at for the instruments in it
 
@@ -65,7 +68,7 @@ class Options:
 
     @property
     def place(self) -> Home:
-        """Where this run keeps its files: nothing invented is mixed into history."""
+        """Where this run keeps its files: nothing invented is mixed into history. A picture leaves none."""
         if self.replay is not None:
             return Home(self.home.demo.root / "replay" / self.replay.stem)
         return self.home.demo if self.demo else self.home
@@ -86,13 +89,18 @@ async def _place(options: Options) -> tuple[Services, Clock, AsyncExitStack]:
     clock: Clock = SystemClock()
     leave = AsyncExitStack()
     wires: dict[str, Wire] = {}
+    place = options.place
+    if options.still:
+        place = Home(Path(leave.enter_context(tempfile.TemporaryDirectory())))
+        clock = StillClock(STILL_NS)
     if options.replay is not None:
         clock, wires = await _recording(options, leave)
-    services = Services(options.place, clock, wires=wires)
+    services = Services(place, clock, wires=wires)
     if options.demo:
         from watchhamster.sim import Simulator
 
-        simulator = await leave.enter_async_context(Simulator())
+        simulator = Simulator(start_ns=STILL_NS, speed=1e-9) if options.still else Simulator()
+        await leave.enter_async_context(simulator)
         for venue, url in simulator.venues.items():
             services.use_url(venue, url)
     leave.push_async_callback(services.close)
@@ -148,10 +156,13 @@ async def _engine(
     if options.demo and not desk.watch_list():
         await desk.set_watch_list([instrument_of("upbit", symbol) for symbol in DEMO_LIST])
     only = [instrument_of(*split_instrument(instrument, "upbit")) for instrument in options.instruments] or None
-    known = None
+    recorded = None
     if options.replay is not None:
-        known = await asyncio.to_thread(recorded_instruments, options.replay, options.replay_venue)
-        only = only or [info.instrument for info in known]
+        kinds = await asyncio.to_thread(recorded_kinds, options.replay, options.replay_venue)
+        wire = services.wires[options.replay_venue]
+        assert isinstance(wire, CaptureWire)
+        recorded = Recorded([_recorded_info(instrument) for instrument in kinds], kinds, wire.ended)
+        only = only or list(kinds)
 
     def held(channel: str, alert: Alert, now_ns: int) -> Text | None:
         """Why an alert does not leave through a channel just now."""
@@ -197,31 +208,34 @@ async def _engine(
         origin="simulated" if invented else "live",
         demo=invented,
         only=only,
-        known=known,
+        recorded=recorded,
         services=services_beside,
         on_stop=end,
     )
     return engine
 
 
-def recorded_instruments(path: Path, venue: str) -> list[InstrumentInfo]:
-    """The instruments a recording is about, by their symbols: it has no list of names."""
+def recorded_kinds(path: Path, venue: str) -> dict[str, frozenset[Kind]]:
+    """The instruments a recording is about, and what it has of them: it cannot be asked for a list."""
     spec = venue_named(venue)
-    found: dict[str, None] = {}
+    names: dict[type, Kind] = {Trade: "trade", Book: "book", Ticker: "ticker"}
+    found: dict[str, frozenset[Kind]] = {}
     for number, entry in enumerate(read_capture(path)):
         if number >= RECORDED_FRAMES_MAX:
             break
         if not isinstance(entry, BadLine):
             with suppress(WatchHamsterError):
                 for event in spec.decode(entry.frame, entry.received_ns):
-                    if isinstance(event, Trade | Book | Ticker | Candle):
-                        found[event.instrument] = None
-    infos = []
-    for instrument in found:
-        symbol = split_instrument(instrument)[1]
-        quote, _, base = symbol.partition("-")
-        infos.append(InstrumentInfo(instrument, symbol, base, quote, {}, price_steps(symbol), Decimal(0)))
-    return infos
+                    if isinstance(event, Trade | Book | Ticker):
+                        found[event.instrument] = found.get(event.instrument, frozenset()) | {names[type(event)]}
+    return found
+
+
+def _recorded_info(instrument: str) -> InstrumentInfo:
+    """What can be said of an instrument by its symbol alone."""
+    symbol = split_instrument(instrument)[1]
+    quote, _, base = symbol.partition("-")
+    return InstrumentInfo(instrument, symbol, base, quote, {}, price_steps(symbol), Decimal(0))
 
 
 class Keeper:
@@ -347,6 +361,8 @@ async def run_headless(options: Options, seconds: float | None, show: Callable[[
         over = [begin(until_signalled()), begin(engine.wait())]
         if seconds is not None:
             over.append(begin(asyncio.sleep(seconds)))
+        elif options.replay is not None:
+            over.append(begin(engine.replayed()))
         shown: object = None
         while True:
             done, _ = await asyncio.wait(over, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)

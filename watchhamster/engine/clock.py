@@ -44,6 +44,17 @@ class ScaledClock:
         await _sleep_until(time.monotonic() + seconds / self._speed)
 
 
+class StillClock(SystemClock):
+    """Timers run, but it stays one moment: for pictures that come out the same every time."""
+
+    def __init__(self, now_ns: int) -> None:
+        self._now_ns = now_ns
+
+    def now_ns(self) -> int:
+        """The moment, nanoseconds UTC."""
+        return self._now_ns
+
+
 class EventClock:
     """Time that jumps from one sleeper to the next, as fast as they can be served: for replays at full speed.
 

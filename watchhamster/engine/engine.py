@@ -27,8 +27,8 @@ import psutil
 from watchhamster.core.bars import Bars, Span
 from watchhamster.core.candles import CandleBuilder, fold
 from watchhamster.core.instruments import InstrumentInfo, split_instrument
-from watchhamster.core.market import Candle, Event, Origin, Trade
-from watchhamster.core.ports import Clock, Subscription, Unavailable, UsageError, WatchHamsterError
+from watchhamster.core.market import Candle, Event, FeedChanged, Origin, Trade
+from watchhamster.core.ports import Clock, Kind, Subscription, Unavailable, UsageError, WatchHamsterError
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
 from watchhamster.engine.backfill import Backfill
@@ -145,6 +145,14 @@ class Part(msgspec.Struct):
     caller: Caller
 
 
+class Recorded(msgspec.Struct):
+    """What is played in place of a venue."""
+
+    infos: Sequence[InstrumentInfo]
+    kinds: Mapping[str, frozenset[Kind]]  # instrument -> what the recording has of it
+    ended: asyncio.Event
+
+
 class Metrics(msgspec.Struct, frozen=True):
     """What the status bar shows."""
 
@@ -189,14 +197,11 @@ class Engine:
         origin: Origin = "live",
         demo: bool = False,
         only: Sequence[str] | None = None,
-        known: Sequence[InstrumentInfo] | None = None,
+        recorded: Recorded | None = None,
         services: Sequence[Callable[[], Awaitable[None]]] = (),
         on_stop: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`only` replaces the watch list for this run; `known` are the instruments, where no venue can be asked.
-
-        `services` run beside the engine, `on_stop` closes what was opened for it.
-        """
+        """`only` replaces the watch list for this run; `services` run beside it, `on_stop` closes what it was given."""
         self.clock = clock
         self.board = Board()
         self.demo = demo
@@ -214,8 +219,9 @@ class Engine:
         self._services = services
         self._on_stop = on_stop
         self.on_show: Callable[[], None] | None = None  # the window sets it
-        self._infos: dict[str, InstrumentInfo] = {info.instrument: info for info in known or ()}
-        self._infos_known = known is not None
+        self._recorded = recorded
+        self._infos = {info.instrument: info for info in recorded.infos} if recorded is not None else {}
+        self._infos_known = recorded is not None
         self._infos_lock = asyncio.Lock()
 
         self._watch = Watch()
@@ -261,7 +267,8 @@ class Engine:
         return candles
 
     def _judge(self, event: Event, candles: Sequence[Candle]) -> list[Alert]:
-        alerts = [_worded(alert) for alert in self._watch.observe(event)]
+        over = isinstance(event, FeedChanged) and self._is_over()
+        alerts = [] if over else [_worded(alert) for alert in self._watch.observe(event)]
         for candle in candles:
             alerts += self._watch.observe(candle, self.clock.now_ns())
         if isinstance(event, Trade) and (frames := self._forming_needed.get(event.instrument)):
@@ -351,6 +358,16 @@ class Engine:
             if self._on_stop is not None:
                 await self._on_stop()
 
+    async def replayed(self) -> None:
+        """Return when the recording is over and its last bars have had time to close."""
+        assert self._recorded is not None
+        await self._recorded.ended.wait()
+        await asyncio.sleep(1.0)
+
+    def _is_over(self) -> bool:
+        """Whether nothing more can come, and that is how it should be."""
+        return self._recorded is not None and self._recorded.ended.is_set()
+
     async def wait(self) -> None:
         """Return when the engine has ended; raises what ended it."""
         if self._main is not None:
@@ -403,6 +420,9 @@ class Engine:
                     wants += [Subscription("ticker", symbol), Subscription("trade", symbol)]
                     if self._focus and self._focus[0] == instrument:
                         wants.append(Subscription("book", symbol))
+                    if self._recorded is not None:
+                        kinds = self._recorded.kinds.get(instrument, frozenset())
+                        wants = [want for want in wants if want.symbol != symbol or want.kind in kinds]
             part.feed.set_wants(wants, {i: at for i, at in resume.items() if split_instrument(i)[0] == name})
         for instrument, name in self._watch.needs():
             self._widen(instrument, timeframe(name))
@@ -827,7 +847,7 @@ class Engine:
 
     def _feed_status(self, name: str, feed: Feed) -> StatusNode:
         now_ns = self.clock.now_ns()
-        state: State = _FEED_STATES[feed.state]
+        state: State = "muted" if self._is_over() else _FEED_STATES[feed.state]
         if feed.state == "closed" and feed.reason == "connecting":
             state = "pending"
         reason = FEED_REASONS.get(feed.reason, feed.reason)
