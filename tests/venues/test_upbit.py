@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.venues.conformance import Case, Conformance
+from tests.venues.conformance import Case, Conformance, is_sane
 from watchhamster.core.candles import fold
 from watchhamster.core.market import Book, Candle, Ticker, Trade, to_json
 from watchhamster.core.ports import (
@@ -327,6 +327,8 @@ def test_zero_padded_levels_are_dropped() -> None:
         (SIMPLE_TRADE.replace('"ty":"trade",', ""), "no type"),
         (DOCUMENTED["candle.1m"].replace("08:08:00", "08:08:01"), "does not begin"),
         (DOCUMENTED["candle.1m"].replace('"low_price":109714000.0', '"low_price":109720000.0'), "outside"),
+        (DOCUMENTED["candle.1m"].replace("2026-08-26T08:08:00", "0001-01-01T00:00:00+09:00", 1), "no candle begins"),
+        (DOCUMENTED["candle.1m"].replace("2026-08-26T08:08:00", "2026-08-26T08:08:00.5", 1), "does not begin"),
         (DOCUMENTED["candle.1m"].replace("candle.1m", "candle.7m"), "unknown type 'candle.7m'"),
         ("", "truncated"),
         ("[1]", "object"),
@@ -574,6 +576,23 @@ def test_bad_rows_are_named_and_the_good_ones_kept() -> None:
     assert len(cut.candles) == 4 and cut.rejected == [(4, "the file ends within this row")]
     with pytest.raises(BadFrame):
         parse_candles(b"time,open,high,low,close")
+
+
+@given(
+    st.binary(max_size=300), st.integers(0, 4000), st.sampled_from(["0", "1e999", "null", "[]", '"9999-12-31"', "-5"])
+)
+def test_a_spoiled_file_gives_good_rows_or_a_bad_frame(noise: bytes, at: int, value: str) -> None:
+    body = (DATA / "rest-candles-3m-head.json").read_bytes()
+    at %= len(body)
+    spelled = body.replace(b"11490000.0", value.encode())
+    for spoiled in (noise, body[:at] + noise, body[:at] + noise + body[at:], spelled, b"[" + noise + b"]"):
+        try:
+            found = parse_candles(spoiled)
+        except BadFrame:
+            continue
+        for candle in found.candles:
+            is_sane(candle, upbit)
+        assert [candle.open_ns for candle in found.candles] == sorted({candle.open_ns for candle in found.candles})
 
 
 @pytest.mark.parametrize("name", ["1s", "1m", "1h", "4h", "1d", "1w", "1M", "1y"])

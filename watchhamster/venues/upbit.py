@@ -802,7 +802,7 @@ def _date_ns(response: Response) -> int | None:
     """The venue's time when it answered, to the second, if it says."""
     try:
         moment = parsedate_to_datetime(response.headers["date"])
-        return int(moment.timestamp()) * SECOND_NS
+        return int(moment.replace(tzinfo=moment.tzinfo or dt.UTC).timestamp()) * SECOND_NS
     except (KeyError, ValueError, OverflowError):
         return None
 
@@ -812,14 +812,14 @@ def _to_candle(
 ) -> Candle:
     """The candle of a row. Raises `ValueError` with the reason."""
     begin = row.candle_date_time_utc
+    if not 2009 <= begin.year < 2100:
+        raise ValueError(f"no candle begins at {begin.isoformat()}")
     if begin.tzinfo is not None:
         begin = begin.astimezone(dt.UTC).replace(tzinfo=None)
     seconds, rest = divmod(begin - _EPOCH, _ONE_SECOND)
     open_ns = seconds * SECOND_NS
     if rest or _GRID.get(timeframe.name, timeframe).open_ns(open_ns) != open_ns:
         raise ValueError(f"a candle of {timeframe.name} does not begin at {row.candle_date_time_utc.isoformat()}")
-    if not 2009 <= begin.year < 2100:
-        raise ValueError(f"no candle begins at {row.candle_date_time_utc.isoformat()}")
     low, high = row.low_price, row.high_price
     if not (low <= row.opening_price <= high and low <= row.trade_price <= high):
         raise ValueError("open or close lie outside of low and high")
