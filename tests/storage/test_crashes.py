@@ -76,6 +76,7 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_two_hundred_killed_writers_lose_nothing(tmp_path: Path) -> None:
     kill_writers(tmp_path / "market.db", 200, 2)
 
@@ -198,6 +199,7 @@ def test_a_flipped_bit_anywhere_never_shows_a_wrong_candle(crashed: tuple[Path, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_five_hundred_flipped_bits_never_show_a_wrong_candle(
     crashed: tuple[Path, list[Candle]], tmp_path: Path
 ) -> None:
@@ -496,5 +498,6 @@ def test_the_store_agrees_with_its_model_in_any_order_of_events(tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_store_agrees_with_its_model_five_hundred_times(tmp_path: Path) -> None:
     run_machine(tmp_path, 500)

@@ -24,10 +24,10 @@ from tests.storage.kit import (
     spans,
     tamper,
 )
-from watchhamster.core.ports import StoreError, Unavailable
+from watchhamster.core.ports import StoreError, Unavailable, UsageError
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import timeframe
-from watchhamster.storage.market import Counts, MarketStore, Retention
+from watchhamster.storage.market import Counts, MarketStore, Retention, SeriesInfo
 
 
 def test_what_was_appended_is_read_before_and_after_it_is_on_the_disk(store: MarketStore, tmp_path: Path) -> None:
@@ -202,6 +202,14 @@ def test_absurd_candles_are_refused_at_the_door(store: MarketStore) -> None:
     for close in (math.nan, math.inf):
         with pytest.raises(ValueError, match="finite"):
             store.append([candle(at("2026-01-10 10:00"), close)])
+    with pytest.raises(ValueError, match="finite"):
+        store.append([candle(1 << 63)])
+    for attempt in (
+        lambda: store.append([candle(at("2026-01-10 10:00"), tf="often")]),
+        lambda: store.mark(BTC, "often", 0, 1),
+    ):
+        with pytest.raises(UsageError):
+            attempt()
     store.append(minutes("2026-01-10 10:00", 1))
     store.flush()
     assert len(everything(store)) == 1
@@ -218,12 +226,28 @@ def test_a_reader_beside_the_writer_sees_what_is_committed_and_writes_nothing(
     store.write(minutes("2026-01-06 10:00", 1))
     assert len(everything(reader)) == 201
     reader.close()
+    (tmp_path / "begun.db").touch()  # as another process sees it in the moment before its tables are made
+    begun = MarketStore(tmp_path / "begun.db", clock)
+    begun.open(read_only=True)
+    assert begun.series() == [] and everything(begun) == []
+    begun.close()
     empty = MarketStore(tmp_path / "none" / "market.db", clock)
     empty.open(read_only=True)
     assert everything(empty) == [] and empty.series() == [] and empty.last_ns(BTC, "1m") is None
     assert spans(empty, "2026-01-10 10:00", "2026-01-10 10:01") == [("not_fetched", 1, 0)]
     empty.close()
     assert not (tmp_path / "none").exists()
+
+
+def test_a_series_knows_its_length_and_its_ends(store: MarketStore) -> None:
+    given = minutes("2026-01-02 12:00", 6 * 1440)
+    assert store.series() == [] and store.last_ns(BTC, "1m") is None
+    store.write(given)
+    late = candle(given[0].open_ns - 5 * MINUTE_NS)
+    store.write([late, candle(given[2000].open_ns, 55.0), candle(at("2026-01-10 11:00"))])
+    assert store.series() == [SeriesInfo(BTC, "1m", 6 * 1440 + 2, late.open_ns, at("2026-01-10 11:00"))]
+    store.append([candle(at("2026-01-10 11:30"))])
+    assert store.last_ns(BTC, "1m") == at("2026-01-10 11:30")
 
 
 def test_a_second_open_finds_everything(tmp_path: Path, clock: FixedClock) -> None:

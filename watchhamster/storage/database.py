@@ -98,6 +98,18 @@ def stamp(now_ns: int) -> str:
     return dt.datetime.fromtimestamp(now_ns // 1_000_000_000, dt.UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """A connection that changes nothing, to a file that may be damaged."""
+    connection = sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)
+    connection.text_factory = _decode
+    return connection
+
+
+def _decode(text: bytes) -> str:
+    """A flipped bit in a text is for checksums to find; it must not end the reading of what is around it."""
+    return text.decode("utf-8", "replace")
+
+
 def check_file(path: Path, application: int, migrations: Sequence[Migration], *, thorough: bool) -> None:
     """Raise `StoreError` unless this is a database that can be used: ours, not newer, and whole. Nothing is written."""
     known_version = len(migrations)
@@ -112,7 +124,7 @@ def check_file(path: Path, application: int, migrations: Sequence[Migration], *,
     if header:
         refuse_newer(path, int.from_bytes(header[60:64], "big"), known_version)
     try:
-        with closing(sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)) as connection:
+        with closing(open_for_reading(path)) as connection:
             refuse_newer(path, version_of(connection), known_version)
             kind = connection.execute("PRAGMA application_id").fetchone()[0]
             if kind != application and (kind or connection.execute("SELECT 1 FROM sqlite_schema").fetchone()):
@@ -203,7 +215,17 @@ class Database:
         if read_only:
             if self.path.exists():
                 self._check(self.path, thorough=False)
-                self._open_reader()
+                with closing(open_for_reading(self.path)) as connection:
+                    version = version_of(connection)
+                if 0 < version < len(self._migrations):
+                    raise StoreError(
+                        "older_database",
+                        Text("{path} was made by an older WatchHamster.", {"path": str(self.path)}),
+                        Text("Start the program once, and it is upgraded; a copy is kept."),
+                        path=str(self.path),
+                    )
+                if version:  # else its writer is only just making it
+                    self._open_reader()
         else:
             log.info("SQLite %s, %s", sqlite3.sqlite_version, self.path)
             try:
@@ -314,6 +336,7 @@ class Database:
         connection = sqlite3.connect(
             self.path, timeout=self._patience_s, isolation_level=None, check_same_thread=False, cached_statements=64
         )
+        connection.text_factory = _decode
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA temp_store=MEMORY")
@@ -406,7 +429,17 @@ class Database:
                 except BaseException as error:
                     future.set_exception(error)
             if self._tick is not None and self.clock.monotonic() >= due:
-                self._tick()
+                try:
+                    self._tick()
+                except Exception as error:
+                    # Our own mistake: it stops here and is shown, but those who wait for an answer still get one.
+                    log.exception("the writer of %s failed", self.path)
+                    self._tick = None
+                    self.note(
+                        "writer_failed",
+                        Text("Storing into {path} stopped: {reason}.", {"path": str(self.path), "reason": repr(error)}),
+                        Text("Start the program again, and report this with `watchhamster doctor --bundle`."),
+                    )
                 due = self.clock.monotonic() + 1.0
 
     # ------------------------------------------------------------ copies
@@ -458,7 +491,7 @@ class Database:
         self._check(source, thorough=True)
         part = self.path.with_name(self.path.name + ".restore")
         try:
-            with closing(sqlite3.connect(source.absolute().as_uri() + "?mode=ro", uri=True)) as from_:
+            with closing(open_for_reading(source)) as from_:
                 if version_of(from_) == 0:
                     raise store_error(_not_a_database("it holds nothing of WatchHamster"), source)
                 with closing(sqlite3.connect(part)) as to:

@@ -38,7 +38,7 @@ from watchhamster.core.ports import Clock, StoreError, WatchHamsterError
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
 from watchhamster.storage.blocks import Assembly, Columns, checksum, decode, encode
-from watchhamster.storage.database import Database, StoreNotice
+from watchhamster.storage.database import Database, StoreNotice, open_for_reading
 
 Row = tuple[
     int, float, float, float, float, float | None, float | None, int
@@ -63,7 +63,8 @@ _ROW = struct.Struct("<qq6dB")
 _SPAN = struct.Struct("<qqq")
 _EXTRA = struct.Struct("<qq4d")
 _DAY, _MONTH, _YEAR = timeframe("1d"), timeframe("1M"), timeframe("1y")
-_LONG_AGO = -(1 << 62)
+_FAR_NS = 1 << 62
+_LONG_AGO = -_FAR_NS
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -254,16 +255,17 @@ class MarketStore:
             for candle in candles:
                 # An absurd number must not reach the writer, where it would block every candle behind it.
                 total = candle.open + candle.high + candle.low + candle.close
-                if not candle.closed or total - total != 0.0:
+                if not (candle.closed and total - total == 0.0 and abs(candle.open_ns) < _FAR_NS):
                     raise ValueError(f"only closed candles with finite prices are stored, not {candle}")
+                tf = timeframe(candle.timeframe)
                 key = (candle.instrument, candle.timeframe)
                 if self._buffered >= self._buffer_max:
-                    span = (candle.open_ns, timeframe(candle.timeframe).next_ns(candle.open_ns))
+                    span = (candle.open_ns, tf.next_ns(candle.open_ns))
                     self._lost[key] = _union([*self._lost.get(key, ()), span])
                     self._dropped += 1
                     continue
                 if key in self._lost:
-                    span = (candle.open_ns, timeframe(candle.timeframe).next_ns(candle.open_ns))
+                    span = (candle.open_ns, tf.next_ns(candle.open_ns))
                     self._lost[key] = _without(self._lost[key], [span])
                 waiting = self._waiting.get(key)
                 if waiting is None:
@@ -277,7 +279,7 @@ class MarketStore:
 
     def mark(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> None:
         """Buffer that `[since_ns, until_ns)` was fetched: a candle absent there had no trade."""
-        key = (instrument, timeframe)
+        key = (instrument, _timeframe(timeframe).name)
         with self._lock:
             spans = _without([(since_ns, until_ns)], self._lost.get(key, ())) if since_ns < until_ns else []
             if spans:
@@ -562,10 +564,21 @@ class MarketStore:
             for series, instrument, name in connection.exec_driver_sql(
                 "SELECT id, instrument, timeframe FROM series ORDER BY instrument, timeframe"
             ).fetchall():
-                parts, _ = self._columns(connection, series, timeframe(name), *self._extent(connection, series, name))
-                times = parts.columns.times
-                if len(times):
-                    found.append(SeriesInfo(instrument, name, len(times), int(times[0]), int(times[-1])))
+                tf = timeframe(name)
+                since_ns, until_ns = self._extent(connection, series, name)
+                # Only the ends and the rows are looked at: in between the blocks' own counts will do.
+                period = _period(tf)
+                ends = {period.open_ns(since_ns), period.open_ns(max(since_ns, until_ns - 1))}
+                open_times = connection.exec_driver_sql("SELECT open_ns FROM candle WHERE series = ?", (series,))
+                loose = ends | {period.open_ns(row[0]) for row in open_times}
+                blocks = connection.exec_driver_sql("SELECT start_ns, count FROM block WHERE series = ?", (series,))
+                count = sum(block[1] for block in blocks if block[0] not in loose)
+                times: list[int] = []
+                for start_ns in loose:
+                    parts, _ = self._columns(connection, series, tf, start_ns, period.next_ns(start_ns))
+                    times += parts.columns.times.tolist()
+                if times:
+                    found.append(SeriesInfo(instrument, name, count + len(times), min(times), max(times)))
         return found
 
     def last_ns(self, instrument: str, timeframe: str) -> int | None:
@@ -906,7 +919,7 @@ class MarketStore:
         """
         errors: list[str] = []
         saved = 0
-        with closing(sqlite3.connect(damaged.absolute().as_uri() + "?mode=ro", uri=True)) as old:
+        with closing(open_for_reading(damaged)) as old:
 
             def readable(table: str, keys: int) -> Iterator[tuple[Any, ...]]:
                 # From both ends, so that one bad page costs no more than itself; by the place of the columns, whose
