@@ -40,7 +40,7 @@ def book_at(
     prices = np.concatenate((lower, upper))
     salt = np.repeat(np.array([2 * listing.index, 2 * listing.index + 1], np.uint64), (n, len(upper)))
     traits = _hash(prices.astype(np.uint64) * np.uint64(2 * len(LISTINGS)) + salt)
-    shortest = max(_SHORTEST_MS, int(2.4e8 / listing.trades))
+    shortest = max(_SHORTEST_MS, int(1e8 / listing.trades))
     life = (1 + (traits % np.uint64(9)).astype(np.int64)) * shortest
     phase = (traits >> np.uint64(20)).astype(np.int64) % life
     epoch = (ms + phase) // life

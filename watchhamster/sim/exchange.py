@@ -41,6 +41,7 @@ from watchhamster.sim.world import MS, Bar, Print, World
 SECOND_NS = 10**9
 _BOOK_S = 0.1
 _IDLE_S = 60.0
+_SLEPT_S = 300.0
 _REFUSALS = 10  # within 10 s before an address is blocked
 _BLOCKED_S = 10  # the first time; it doubles
 _SLICE = 20  # units of the world's work between two chances for others to run: some milliseconds
@@ -175,6 +176,10 @@ class Exchange:
             raise UsageError(
                 "bad_speed", Text("The speed cannot be {speed}.", {"speed": speed}), Text("Give 1 to 1000.")
             )
+        if not 0 < activity <= 100:
+            raise UsageError(
+                "bad_activity", Text("The activity cannot be {x}.", {"x": activity}), Text("Give 0.1 to 100.")
+            )
         if start_ns is not None and start_ns < (FIRST_DAY + 2) * 86400 * SECOND_NS:
             raise UsageError("bad_start", Text("The simulated market begins on 2017-09-25."), Text("Start it later."))
         self.clock = clock
@@ -189,6 +194,7 @@ class Exchange:
         self._listeners: dict[str, Listeners] = {}
         self._late: list[tuple[float, str, Print]] = []
         self._candles_at = clock.monotonic()
+        self._struck_ns = self.now_ns()
         self._wake = asyncio.Event()
 
     def now_ns(self) -> int:
@@ -440,6 +446,12 @@ class Exchange:
     def _strike(self) -> None:
         """What happens to streams by the clock: keep-alive, and faults that are events."""
         now = self.clock.monotonic()
+        now_ns = self.now_ns()
+        if now_ns - self._struck_ns > _SLEPT_S * self.market.speed * SECOND_NS:
+            for session in list(self.sessions):  # the machine slept: an exchange would have hung up long ago
+                session.outlet.cut()
+            self._channels.clear()
+        self._struck_ns = now_ns
         if self.faults.any or self.venue.delisted:
             self._delist()
             for fault in self.faults.due():
@@ -481,6 +493,7 @@ class Exchange:
         self.venue.delisted = delisted
         for symbol in gone & self._listeners.keys():
             self._tell_ticker(symbol, self.now_ns())
+            self._channels.pop(symbol, None)
 
     async def _tell(self) -> None:
         """Send everything that happened since the last time, in slices."""
@@ -501,7 +514,7 @@ class Exchange:
         if candles_due:
             self._candles_at = now
         for symbol in list(self._listeners):
-            if symbol not in self.venue.delisted:
+            if symbol in self._listeners and symbol not in self.venue.delisted:
                 self._tell_symbol(symbol, candles_due)
             if self.world.work - done > _SLICE:
                 await asyncio.sleep(0)
@@ -522,7 +535,8 @@ class Exchange:
                 if group is None:
                     return None  # an unsupported level is met with silence
                 depth = self.world.book(symbol, now_ns, 30, group)
-                self._channel(symbol, now_ns).books.setdefault(want.level, depth.ms)
+                if symbol in self._listeners:
+                    self._channel(symbol, now_ns).books.setdefault(want.level, depth.ms)
                 return self.venue.book_frame(symbol, depth, want.units, want.level, style, "SNAPSHOT")
             case _:
                 bar = next(self.world.candles(symbol, want.timeframe, now_ns + 1, now_ns), None)

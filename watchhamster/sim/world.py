@@ -22,9 +22,11 @@ go by hashes of price and time, so the book too is a function of the moment alon
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
@@ -157,6 +159,30 @@ class Minutes(msgspec.Struct, frozen=True, eq=False, dict=True):
         return int(np.searchsorted(self.minute, minute))
 
 
+class Tape:
+    """The trades of one minute, in the order they happened, with what they come to after each."""
+
+    def __init__(self, prints: list[Print], unit: float) -> None:
+        self.prints = prints
+        self._times = [one.ms for one in prints]
+        self._unit = unit  # of price times lots, in the quote asset
+
+    def upto(self, ms: int) -> int:
+        """How many happened at or before this time."""
+        return bisect_right(self._times, ms)
+
+    @cached_property
+    def sums(self) -> tuple[list[int], list[float], list[int], list[int], list[int]]:
+        """Lots, value, bought lots, highest and lowest up to and with each trade."""
+        return (
+            list(accumulate(one.lots for one in self.prints)),
+            list(accumulate(one.price * one.lots / self._unit for one in self.prints)),
+            list(accumulate(one.lots if one.buy else 0 for one in self.prints)),
+            list(accumulate((one.price for one in self.prints), max)),
+            list(accumulate((one.price for one in self.prints), min)),
+        )
+
+
 class World:
     """The market that a seed stands for. `activity` multiplies the number of trades, for load."""
 
@@ -169,7 +195,7 @@ class World:
         self.work = 0  # how much was made so far, in units of some 0.3 ms: who serves others too rests in between
         self._market = _Cache(8, self._make_market)
         self._minutes = _Cache(160, self._make_minutes)
-        self._prints = _Cache(768, self._make_prints)
+        self._tapes = _Cache(768, self._make_tape)
         self._year = _Cache(64, self._make_year)
         self._books: dict[tuple[str, int, int], tuple[int, int, Depth]] = {}
 
@@ -362,11 +388,14 @@ class World:
 
     def minute_trades(self, symbol: str, minute: int) -> list[Print]:
         """All trades of a minute (minutes since 1970), in the order they happened; empty if it had none."""
-        return self._prints((symbol, minute))
+        return self._tapes((symbol, minute)).prints
 
-    def _make_prints(self, key: tuple[str, int]) -> list[Print]:
-        self.work += 1
-        symbol, at = key
+    def _make_tape(self, key: tuple[str, int]) -> Tape:
+        prints = self._make_prints(*key)
+        self.work += 1 + len(prints) // 100
+        return Tape(prints, self._unit(key[0]))
+
+    def _make_prints(self, symbol: str, at: int) -> list[Print]:
         day, minute = divmod(at, 1440)
         rows = self.minutes(symbol, day)
         if rows is None:
@@ -411,9 +440,8 @@ class World:
         """Trades in `[since_ns, until_ns)`, in the order they happened."""
         since_ms, until_ms = -(-since_ns // MS), -(-until_ns // MS)
         for minute in self._active(symbol, since_ms // MINUTE_MS, (until_ms - 1) // MINUTE_MS):
-            for one in self.minute_trades(symbol, minute):
-                if since_ms <= one.ms < until_ms:
-                    yield one
+            tape = self._tapes((symbol, minute))
+            yield from tape.prints[tape.upto(since_ms - 1) : tape.upto(until_ms - 1)]
 
     def _active(self, symbol: str, first: int, last: int) -> Iterator[int]:
         """Minutes (since 1970) from `first` to `last`, both included, that have trades, oldest first."""
@@ -431,10 +459,10 @@ class World:
             if rows is None:
                 return
             stop = rows.before(until_ms // MINUTE_MS + 1 - day * 1440)
-            for minute in reversed((rows.minute[:stop] + day * 1440).tolist()):
-                for one in reversed(self.minute_trades(symbol, minute)):
-                    if one.ms < until_ms:
-                        yield one
+            for row in range(stop - 1, -1, -1):
+                tape = self._tapes((symbol, day * 1440 + int(rows.minute[row])))
+                for at in range(tape.upto(until_ms - 1) - 1, -1, -1):
+                    yield tape.prints[at]
 
     def last_trade(self, symbol: str, now_ns: int) -> Print | None:
         """The newest trade at or before this moment; None before the listing."""
@@ -444,9 +472,9 @@ class World:
         """The first trade after this moment."""
         ms = now_ns // MS
         minute = ms // MINUTE_MS
-        for one in self.minute_trades(symbol, minute):
-            if one.ms > ms:
-                return one
+        tape = self._tapes((symbol, minute))
+        if (at := tape.upto(ms)) < len(tape.prints):
+            return tape.prints[at]
         day = max(minute // 1440, self.listing(symbol).since_day)
         while True:
             rows = self.minutes(symbol, day)
@@ -541,14 +569,14 @@ class World:
     def _partial(self, symbol: str, now_ns: int) -> Bar | None:
         """The minute that is going on, as it stands."""
         ms = now_ns // MS
-        prints = [one for one in self.minute_trades(symbol, ms // MINUTE_MS) if one.ms <= ms]
-        if not prints:
+        tape = self._tapes((symbol, ms // MINUTE_MS))
+        last = tape.upto(ms) - 1
+        if last < 0:
             return None
-        prices = [one.price for one in prints]
-        value = sum(self.value(symbol, one.price, one.lots) for one in prints)
-        lots = sum(one.lots for one in prints)
+        lots, value, _bought, high, low = (column[last] for column in tape.sums)
         open_ns = ms // MINUTE_MS * MINUTE_MS * MS
-        return Bar(open_ns, prices[0], max(prices), min(prices), prices[-1], lots, value, prints[-1].ms)
+        newest = tape.prints[last]
+        return Bar(open_ns, tape.prints[0].price, int(high), int(low), newest.price, int(lots), value, newest.ms)
 
     def _day_candles(self, symbol: str, timeframe: Timeframe, until_ns: int, now_ns: int) -> Iterator[Bar]:
         day_ns = DAY_MS * MS
@@ -572,8 +600,12 @@ class World:
 
     def value(self, symbol: str, price: int, lots: int) -> float:
         """Price times size, in the quote asset."""
+        return price * lots / self._unit(symbol)
+
+    @staticmethod
+    def _unit(symbol: str) -> float:
         listing = BY_SYMBOL[symbol]
-        return price * lots / float(10 ** (listing.price_decimals + listing.size_decimals))
+        return float(10 ** (listing.price_decimals + listing.size_decimals))
 
     # ---------------------------------------------------------------- ticker
 
@@ -587,17 +619,22 @@ class World:
         yesterday = self.minutes(symbol, day - 1)
         assert today is not None
         done = today.before(minute)
-        now = [one for one in self.minute_trades(symbol, day * 1440 + minute) if one.ms * MS <= now_ns]
-        lots, value, bought, highs, lows = today.sums
+        tape = self._tapes((symbol, day * 1440 + minute))
+        count = tape.upto(now_ns // MS)
         table = self.days(symbol, day)
         row = day - table.first
         previous = int(table.close[row - 1]) if row else int(table.open[row])
-        sum_lots = (lots[done - 1] if done else 0) + sum(one.lots for one in now)
-        sum_value = (value[done - 1] if done else 0.0) + sum(self.value(symbol, one.price, one.lots) for one in now)
-        sum_bought = (bought[done - 1] if done else 0) + sum(one.lots for one in now if one.buy)
-        prices = [one.price for one in now] + ([highs[done - 1], lows[done - 1]] if done else [])
-        opened = int(today.open[0]) if prices else previous
-        high, low = (max(prices), min(prices)) if prices else (previous, previous)
+        sum_lots, sum_value, sum_bought, high, low = 0, 0.0, 0, 0, 2**62
+        for sums, rows in ((today.sums, done), (tape.sums, count)):
+            if rows:
+                lots, value, bought, highs, lows = sums
+                sum_lots += lots[rows - 1]
+                sum_value += value[rows - 1]
+                sum_bought += bought[rows - 1]
+                high, low = max(high, highs[rows - 1]), min(low, lows[rows - 1])
+        opened = int(today.open[0])
+        if not sum_lots:
+            opened = high = low = previous
         old_lots, old_value = 0, 0.0
         if yesterday is not None:
             since = yesterday.before(minute)
@@ -652,6 +689,7 @@ class World:
             levels = min(count, BY_SYMBOL[symbol].levels)
             resting = (0, coming.lots) if coming.buy else (coming.lots, 0)
             depth, until = book_at(BY_SYMBOL[symbol], bid, ask, resting, before.ms if before else 0, ms, levels, group)
+            self.work += 1
             if len(self._books) > 512:
                 self._books.clear()
             self._books[key] = (ms, min(until, coming.ms), depth)
