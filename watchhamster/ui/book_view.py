@@ -30,12 +30,11 @@ from watchhamster.ui import format as fmt
 from watchhamster.ui import theme
 from watchhamster.ui.rows import Column, RowView
 from watchhamster.ui.strokes import Strokes
-from watchhamster.ui.theme import Tokens
+from watchhamster.ui.theme import Lettering, Tokens
 
 LEVELS = 15  # a side
 _GROUPS = (1, 2, 5, 10, 20, 50, 100, 500, 1000)  # ticks that may make one row
 _TAPE = 200
-_AS_ZEROS = str.maketrans("123456789", "000000000")
 
 
 def grouped(levels: Sequence[Level], step: float, *, asks: bool) -> list[Level]:
@@ -87,7 +86,6 @@ class BookView(QWidget):
         self._message = ""
         self._chosen: int | None = None  # rows from the spread, asks above 0, by keyboard
         self._strokes = Strokes()
-        self._widths: dict[str, int] = {}
         self._grouping = QToolButton(self)
         self._grouping.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self._grouping.setAutoRaise(True)
@@ -277,7 +275,6 @@ class BookView(QWidget):
     # ------------------------------------------------------------------ painting
 
     def _retheme(self) -> None:
-        self._widths.clear()
         self.setFont(theme.current().font())
         self._words()
         self.updateGeometry()
@@ -299,43 +296,42 @@ class BookView(QWidget):
 
     def paintEvent(self, event: QPaintEvent) -> None:
         t = theme.current()
-        p = QPainter(self)
-        p.fillRect(self.rect(), t.panel)
-        self._paint_head(p, t)
-        if self._book is None or not (self._book.asks or self._book.bids):
-            p.setPen(t.secondary)
-            p.setFont(t.font())
-            margin = theme.AROUND
-            box = self.rect().adjusted(margin, self._head, -margin, -margin)
-            text = self._message if self._book is None else _("The order book is empty.")
-            p.drawText(box, Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, text)
-        else:
-            self._paint_titles(p, t)
-            self._paint_levels(p, t)
-        if self.hasFocus():
-            p.setPen(t.focus)
-            p.setBrush(Qt.BrushStyle.NoBrush)
-            for inset in (0, 1):
-                p.drawRect(self.rect().adjusted(inset, inset, -1 - inset, -1 - inset))
-        p.end()
+        with QPainter(self) as p:
+            p.fillRect(self.rect(), t.panel)
+            self._paint_head(p, t)
+            if self._book is None or not (self._book.asks or self._book.bids):
+                p.setPen(t.secondary)
+                p.setFont(t.font())
+                margin = theme.AROUND
+                box = self.rect().adjusted(margin, self._head, -margin, -margin)
+                text = self._message if self._book is None else _("The order book is empty.")
+                p.drawText(box, Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, text)
+            else:
+                self._paint_titles(p, t)
+                self._paint_levels(p, t)
+            if self.hasFocus():
+                p.setPen(t.focus)
+                p.setBrush(Qt.BrushStyle.NoBrush)
+                for inset in (0, 1):
+                    p.drawRect(self.rect().adjusted(inset, inset, -1 - inset, -1 - inset))
 
     def _paint_head(self, p: QPainter, t: Tokens) -> None:
-        p.setFont(t.font("small"))
-        metrics = p.fontMetrics()
+        letters = t.lettering("small")
+        p.setFont(letters.font)
         right = self._grouping.x() - theme.BETWEEN
-        baseline = (self._head + metrics.capHeight()) // 2
+        baseline = (self._head + letters.cap) // 2
         if self._paused:
             words = _("Paused")
-            right -= metrics.horizontalAdvance(words)
+            right -= letters.width(words)
             p.setPen(t.accent)
             p.drawText(right, baseline, words)
             right -= theme.BETWEEN
         words, value = _("Trade strength"), self._strength_words()
         x = theme.BETWEEN
-        if x + metrics.horizontalAdvance(f"{words}  {value}") <= right:
+        if x + letters.width(f"{words}  {value}") <= right:
             p.setPen(t.secondary)
             p.drawText(x, baseline, words)
-            x += metrics.horizontalAdvance(words) + theme.INSIDE
+            x += letters.width(words) + theme.INSIDE
         p.setPen(t.text if self._strength is None else t.direction(self._strength - 100))
         p.drawText(x, baseline, value)
 
@@ -349,18 +345,18 @@ class BookView(QWidget):
         return price, margin + int(inside * (0.76 if wide else 0.70)), self.width() - margin, wide
 
     def _paint_titles(self, p: QPainter, t: Tokens) -> None:
-        p.setFont(t.font("small"))
+        letters = t.lettering("small")
+        p.setFont(letters.font)
         p.setPen(t.secondary)
-        metrics = p.fontMetrics()
-        baseline = self._head + (self._titles + metrics.capHeight()) // 2
+        baseline = self._head + (self._titles + letters.cap) // 2
         price, size, total, _wide = self._columns()
         quote, base = (self._info.quote, self._info.base) if self._info else ("", "")
         titles = ((price, _("Price"), quote, 0), (size, _("Size"), base, price), (total, _("Sum"), base, size))
         for right, title, unit, left in titles:
             text = f"{title} ({unit})" if unit else title
-            if metrics.horizontalAdvance(text) > right - left - theme.INSIDE:
+            if letters.width(text) > right - left - theme.INSIDE:
                 text = title
-            p.drawText(right - metrics.horizontalAdvance(text), baseline, text)
+            p.drawText(right - letters.width(text), baseline, text)
 
     def _paint_levels(self, p: QPainter, t: Tokens) -> None:
         """Column by column, so that fonts and pens change a few times and not for every level."""
@@ -378,24 +374,25 @@ class BookView(QWidget):
         decimals = max(0, min(8, 3 - math.floor(math.log10(shown.most)))) if shown.most > 0 else 0
         best = (shown.bids or shown.asks)[0][0]
         places = self._info.steps.decimals(best) if self._info else None
-        p.setFont(t.font())
-        baseline = (height + p.fontMetrics().capHeight()) // 2
+        letters = t.lettering()
+        p.setFont(letters.font)
+        baseline = (height + letters.cap) // 2
         for side, colour in ((above, t.down), (below, t.up)):
             prices = [(fmt.price(level[0], decimals=places), top) for level, top in side]
-            self._paint_texts(p, prices, right_price, baseline, colour)
+            self._paint_texts(p, letters, prices, right_price, baseline, colour)
         both = above + below
-        self._paint_texts(
-            p, [(fmt.size(k[1], decimals=decimals), top) for k, top in both], right_size, baseline, t.text
-        )
+        sizes = [(fmt.size(k[1], decimals=decimals), top) for k, top in both]
+        self._paint_texts(p, letters, sizes, right_size, baseline, t.text)
         sums = [(fmt.size(k[2], decimals=max(0, decimals - 1)), top) for k, top in both]
-        self._paint_texts(p, sums, right_sum, baseline, t.secondary)
+        self._paint_texts(p, letters, sums, right_sum, baseline, t.secondary)
         for level, top in both:
             if level[0] == self._last and self._group == 1:  # where the last trade was
                 p.setPen(t.text)
                 p.setBrush(Qt.BrushStyle.NoBrush)
-                left = right_price - self._width(p, fmt.price(level[0], decimals=places))
+                left = right_price - letters.width(fmt.price(level[0], decimals=places))
                 p.drawRect(left - theme.INSIDE, top, right_price - left + 2 * theme.INSIDE, height - 2)
-        p.setFont(t.font("small"))
+        letters = t.lettering("small")
+        p.setFont(letters.font)
         if wide and self._previous_close:
             for level, top in both:
                 change = level[0] / self._previous_close - 1
@@ -406,7 +403,7 @@ class BookView(QWidget):
         p.setPen(t.secondary)
         words = _("one side is empty") if spread is None else self._spread_words(spread)
         title = f"{_('Spread')}  {words}"
-        if p.fontMetrics().horizontalAdvance(title) > self.width() - 2 * theme.BETWEEN:
+        if letters.width(title) > self.width() - 2 * theme.BETWEEN:
             title = words
         p.drawText(QRect(0, middle, self.width(), height), Qt.AlignmentFlag.AlignCenter, title)
 
@@ -430,19 +427,11 @@ class BookView(QWidget):
             self._strokes.rects(p, self.width() - lengths, lengths, tops, tops + (height - 2), t.mixed(colour, share))
 
     def _paint_texts(
-        self, p: QPainter, texts: list[tuple[str, int]], right: int, baseline: int, colour: QColor
+        self, p: QPainter, letters: Lettering, texts: list[tuple[str, int]], right: int, baseline: int, colour: QColor
     ) -> None:
         p.setPen(colour)
         for text, top in texts:
-            p.drawText(right - self._width(p, text), top + baseline, text)
-
-    def _width(self, p: QPainter, text: str) -> int:
-        """A text's width in the base font; digits are equally wide, so few differ."""
-        pattern = text.translate(_AS_ZEROS)
-        width = self._widths.get(pattern)
-        if width is None:
-            width = self._widths[pattern] = p.fontMetrics().horizontalAdvance(pattern)
-        return width
+            p.drawText(right - letters.width(text), top + baseline, text)
 
     # ------------------------------------------------------------------ mouse and keyboard
 

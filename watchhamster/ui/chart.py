@@ -22,7 +22,6 @@ from PySide6.QtGui import (
     QColor,
     QContextMenuEvent,
     QFocusEvent,
-    QFontMetrics,
     QGuiApplication,
     QHelpEvent,
     QKeyEvent,
@@ -52,7 +51,6 @@ from watchhamster.ui.plot import (
     PriceLine,
     Scene,
     average_colours,
-    device_font,
     frame_of,
     line_colour,
 )
@@ -103,6 +101,7 @@ class ChartView(QWidget):
         self._most_slots = 1e9
         self._anchored = True  # at the newest candles, where nobody has moved it from
         self._frame: Frame | None = None
+        self._ticks: tuple[list[float], list[TimeTick]] = ([], [])  # of the frame
         self._cross: QPoint | None = None  # device pixels from the plot's corner
         self._dragged: tuple[PriceLine, PriceLine] | None = None  # as it was, as it is
         self._focus_ring = False
@@ -445,6 +444,7 @@ class ChartView(QWidget):
             frame = frame_of(self._pyramid, self._first, self._last, plot.width(), plot.height(), dpr, self._style)
             self._frame = frame
             if frame is not None:
+                self._ticks = (self._price_ticks(frame), self._time_ticks(frame))
                 self._canvas.widen_axis(max(self._price(frame.highest), self._price(frame.lowest), key=len))
         return frame
 
@@ -459,12 +459,11 @@ class ChartView(QWidget):
         since, until = self.visible_ns
         return time_ticks(since, until, max(1, int(frame.width / spacing)), self._timeframe, self._zone)
 
-    def _scene(self, frame: Frame) -> Scene:
+    def _scene(self) -> Scene:
         return Scene(
             self._pyramid,
             self._style,
-            self._price_ticks(frame),
-            self._time_ticks(frame),
+            *self._ticks,
             self._spans,
             self._marks,
             self._forming,
@@ -731,17 +730,21 @@ class _Canvas(pg.PlotWidget):
         self._ground: QPixmap | None = None  # a picture of the ground, kept while only what lies over it changes
         self._ground_is_old = True
         self._axis_text = ""
+        self._plot: tuple[float, QRect] | None = None
         self.painter = Painter()
         self._price_axis = _Axis("right", self._paint_prices)
         self._time_axis = _Axis("bottom", self._paint_times)
         super().__init__(chart, axisItems={"right": self._price_axis, "bottom": self._time_axis}, enableMenu=False)
         item = self.plotItem
         item.hideButtons()
-        item.hideAxis("left")
+        for side in ("left", "top"):  # hidden ones would still lay out their labels at every change
+            item.getAxis(side).unlinkFromView()
+            item.hideAxis(side)
         item.showAxis("right")
         item.layout.setContentsMargins(0, 0, 0, 0)
         item.layout.setSpacing(0)
         self.view = item.vb
+        self.view.sigResized.connect(self._forget_plot)
         self.view.disableAutoRange()
         self.view.setMouseEnabled(x=True, y=False)
         self.view.setDefaultPadding(0)
@@ -757,9 +760,14 @@ class _Canvas(pg.PlotWidget):
     def plot_rect(self) -> QRect:
         """The plot in device pixels of the viewport."""
         dpr = self.devicePixelRatioF()
-        corner = self.view.mapToScene(QPointF(0, 0))
-        x, y = round(corner.x() * dpr), round(corner.y() * dpr)
-        return QRect(x, y, max(0, round(self.view.width() * dpr)), max(0, round(self.view.height() * dpr)))
+        if self._plot is None or self._plot[0] != dpr:
+            corner, view = self.view.mapToScene(QPointF(0, 0)), self.view
+            width, height = max(0, round(view.width() * dpr)), max(0, round(view.height() * dpr))
+            self._plot = (dpr, QRect(round(corner.x() * dpr), round(corner.y() * dpr), width, height))
+        return self._plot[1]
+
+    def _forget_plot(self) -> None:
+        self._plot = None
 
     def fit_axes(self, t: theme.Tokens) -> None:
         """Axes as large as their labels."""
@@ -770,7 +778,7 @@ class _Canvas(pg.PlotWidget):
         """Make room for a price. The axis never shrinks while a series is shown, so that the chart keeps its place."""
         t = theme.current()
         self._axis_text = text
-        width = max(t.px(56), QFontMetrics(t.font("small")).horizontalAdvance(text) + t.px(18))
+        width = max(t.px(56), t.lettering("small").width(text) + t.px(18))
         if width != self._price_axis.width():
             self._price_axis.setWidth(width)
 
@@ -796,23 +804,20 @@ class _Canvas(pg.PlotWidget):
             if self._ground is None or self._ground_is_old or self._ground.size() != size:
                 self._ground = QPixmap(size)
                 self._ground.setDevicePixelRatio(dpr)
-                p = QPainter(self._ground)
-                self.render(p, QRectF(self.viewport().rect()), self.viewport().rect())
-                p.end()
-            p = QPainter(self.viewport())
-            p.drawPixmap(0, 0, self._ground)
-            p.end()
+                with QPainter(self._ground) as p:
+                    self.render(p, QRectF(self.viewport().rect()), self.viewport().rect())
+            with QPainter(self.viewport()) as p:
+                p.drawPixmap(0, 0, self._ground)
         self._ground_is_old = False
-        p = QPainter(self.viewport())
-        to_device_pixels(p)
-        _Overlay(self._chart, p, self.plot_rect(), QRect(0, 0, size.width(), size.height())).paint()
-        p.end()
+        with QPainter(self.viewport()) as p:
+            to_device_pixels(p)
+            _Overlay(self._chart, p, self.plot_rect(), QRect(0, 0, size.width(), size.height())).paint()
 
     def _paint_plot(self, p: QPainter) -> None:
         frame = self._chart._current_frame()
         if frame is not None:
             to_device_pixels(p)
-            self.painter.paint(p, frame, self._chart._scene(frame), theme.current())
+            self.painter.paint(p, frame, self._chart._scene(), theme.current())
 
     def _paint_prices(self, p: QPainter) -> None:
         frame = self._chart._current_frame()
@@ -820,10 +825,11 @@ class _Canvas(pg.PlotWidget):
             return
         t = theme.current()
         dpr = to_device_pixels(p)
-        p.setFont(device_font(t, "small", dpr))
+        letters = t.lettering("small", scale=dpr)
+        p.setFont(letters.font)
         p.setPen(t.secondary)
-        half = p.fontMetrics().capHeight() // 2
-        ticks = self._chart._price_ticks(frame)
+        half = letters.cap // 2
+        ticks, _times = self._chart._ticks
         for price, y in zip(ticks, frame.y(np.array(ticks, float)).tolist(), strict=True):
             if half < y < frame.price_height - half:
                 p.drawText(round(8 * dpr), y + half, self._chart._price(price))
@@ -835,14 +841,15 @@ class _Canvas(pg.PlotWidget):
         t = theme.current()
         dpr = to_device_pixels(p)
         slots = self._chart._pyramid.slots
-        baseline = round((self._time_axis.height() * dpr + p.fontMetrics().capHeight() * dpr) / 2)
+        baseline = round((self._time_axis.height() * dpr + t.lettering("small", scale=dpr).cap) / 2)
         end = -math.inf
-        for tick in self._chart._time_ticks(frame):
-            p.setFont(device_font(t, "small", dpr, bold=tick.strong))
-            width = p.fontMetrics().horizontalAdvance(tick.label)
+        for tick in self._chart._ticks[1]:
+            letters = t.lettering("small", tick.strong, dpr)
+            width = letters.width(tick.label)
             x = frame.x_of(slots.at(tick.ns)) - width // 2
             if x < end + 8 * dpr or x < 0:
                 continue
+            p.setFont(letters.font)
             p.setPen(t.text if tick.strong else t.secondary)
             p.drawText(x, baseline, tick.label)
             end = x + width
@@ -974,6 +981,7 @@ class _Overlay:
         self._t = theme.current()
         self._frame = chart._current_frame()
         self._dpr: float = chart._canvas.devicePixelRatioF()
+        self._small = self._t.lettering("small", scale=self._dpr)
 
     def paint(self) -> None:
         p, t = self._p, self._t
@@ -997,7 +1005,7 @@ class _Overlay:
 
     def _paint_message(self) -> None:
         p, t = self._p, self._t
-        p.setFont(device_font(t, "base", self._dpr))
+        p.setFont(t.lettering(scale=self._dpr).font)
         p.setPen(t.secondary)
         margin = round(theme.AROUND * self._dpr)
         box = self._whole.adjusted(margin, margin, -margin, -margin)
@@ -1013,9 +1021,9 @@ class _Overlay:
     def _tag(self, y: int, rows: Sequence[str], fill: QColor, ink: QColor, border: QColor | None = None) -> None:
         """A box on the price axis, its first row at `y`."""
         p = self._p
-        p.setFont(device_font(self._t, "small", self._dpr))
-        metrics = p.fontMetrics()
-        height = metrics.height()
+        letters = self._small
+        p.setFont(letters.font)
+        height = letters.height
         left = self._plot.right() + 1
         top = min(max(self._plot.top() + y - height // 2, 0), self._plot.bottom() - height * len(rows))
         box = QRect(left, top, self._whole.width() - left, height * len(rows))
@@ -1026,7 +1034,7 @@ class _Overlay:
             p.drawRect(box.adjusted(0, 0, -1, -1))
         p.setPen(ink)
         for i, row in enumerate(rows):
-            p.drawText(left + round(8 * self._dpr), top + i * height + metrics.ascent(), row)
+            p.drawText(left + round(8 * self._dpr), top + i * height + letters.ascent, row)
 
     def _paint_last_price(self, frame: Frame) -> None:
         chart, t = self._chart, self._t
@@ -1059,13 +1067,13 @@ class _Overlay:
             self._dashed(y, colour, round((2 if held else 1) * self._dpr))
             words = "  ".join(text for text in (line.label, chart._notes.get(line.id, "")) if text)
             if words:
-                p.setFont(device_font(t, "small", self._dpr))
-                metrics = p.fontMetrics()
+                letters = self._small
+                p.setFont(letters.font)
                 x = self._plot.left() + round(8 * self._dpr)
                 baseline = self._plot.top() + y - round(4 * self._dpr)
-                if baseline - metrics.ascent() < self._plot.top():
-                    baseline = self._plot.top() + y + metrics.ascent() + round(3 * self._dpr)
-                box = QRect(x, baseline - metrics.ascent(), metrics.horizontalAdvance(words), metrics.height())
+                if baseline - letters.ascent < self._plot.top():
+                    baseline = self._plot.top() + y + letters.ascent + round(3 * self._dpr)
+                box = QRect(x, baseline - letters.ascent, letters.width(words), letters.height)
                 p.fillRect(box.adjusted(-2, 0, 2, 0), t.panel)
                 p.setPen(colour)
                 p.drawText(x, baseline, words)
@@ -1093,9 +1101,9 @@ class _Overlay:
 
     def _time_tag(self, x: int, text: str) -> None:
         p, t = self._p, self._t
-        p.setFont(device_font(t, "small", self._dpr))
-        metrics = p.fontMetrics()
-        width = metrics.horizontalAdvance(text) + round(12 * self._dpr)
+        letters = self._small
+        p.setFont(letters.font)
+        width = letters.width(text) + round(12 * self._dpr)
         left = min(max(self._plot.left() + x - width // 2, 0), self._plot.right() - width)
         box = QRect(left, self._plot.bottom() + 2, width, self._whole.bottom() - self._plot.bottom() - 1)
         p.fillRect(box, t.raised)
@@ -1108,18 +1116,18 @@ class _Overlay:
         right = self._plot.right() - round(8 * dpr)
         if self._chart._simulated:
             right -= self._paint_badge(_("Simulated"), t.simulated, right)
-        p.setFont(device_font(t, "small", dpr))
-        metrics = p.fontMetrics()
-        gap, line = round(10 * dpr), metrics.height() + round(2 * dpr)
+        letters = self._small
+        p.setFont(letters.font)
+        gap, line = round(10 * dpr), letters.height + round(2 * dpr)
         start = self._plot.left() + round(8 * dpr)
-        x, y = start, self._plot.top() + round(8 * dpr) + metrics.ascent()
+        x, y = start, self._plot.top() + round(8 * dpr) + letters.ascent
         ground = QColor(t.panel)
         ground.setAlphaF(0.8)
         for text, colour in self._chart._legend_parts():
-            width = metrics.horizontalAdvance(text)
+            width = letters.width(text)
             if x > start and x + width > right:
                 x, y = start, y + line
-            p.fillRect(x - gap // 2, y - metrics.ascent(), width + gap, line, ground)
+            p.fillRect(x - gap // 2, y - letters.ascent, width + gap, line, ground)
             p.setPen(colour)
             p.drawText(x, y, text)
             x += width + gap
@@ -1127,10 +1135,10 @@ class _Overlay:
     def _paint_badge(self, text: str, colour: QColor, right: int) -> int:
         """A word in a box that ends at `right`; returns how much room it took."""
         p, dpr = self._p, float(self._dpr)
-        p.setFont(device_font(self._t, "small", dpr, bold=True))
-        metrics = p.fontMetrics()
-        width = metrics.horizontalAdvance(text) + round(12 * dpr)
-        box = QRect(right - width, self._plot.top() + round(8 * dpr), width, metrics.height() + round(2 * dpr))
+        letters = self._t.lettering("small", True, dpr)
+        p.setFont(letters.font)
+        width = letters.width(text) + round(12 * dpr)
+        box = QRect(right - width, self._plot.top() + round(8 * dpr), width, letters.height + round(2 * dpr))
         p.fillRect(box, self._t.mixed(colour, 0.18))
         p.setPen(colour)
         p.drawText(box, Qt.AlignmentFlag.AlignCenter, text)

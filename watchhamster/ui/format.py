@@ -129,12 +129,15 @@ def local(ns: int, zone: dt.tzinfo) -> dt.datetime:
 
 def clock(ns: int | None, zone: dt.tzinfo, *, seconds: bool = True) -> str:
     """`14:03:12`, or `14:03`. The zone is named once, elsewhere (`zone_name`)."""
-    return UNKNOWN if ns is None else local(ns, zone).strftime("%H:%M:%S" if seconds else "%H:%M")
+    if ns is None:
+        return UNKNOWN
+    at = local(ns, zone)  # put together by hand: strftime imports a module at every call
+    return f"{at.hour:02d}:{at.minute:02d}:{at.second:02d}" if seconds else f"{at.hour:02d}:{at.minute:02d}"
 
 
 def date(ns: int | None, zone: dt.tzinfo) -> str:
     """`2026-11-21`."""
-    return UNKNOWN if ns is None else local(ns, zone).strftime("%Y-%m-%d")
+    return UNKNOWN if ns is None else local(ns, zone).date().isoformat()
 
 
 def moment(ns: int | None, zone: dt.tzinfo, *, seconds: bool = True) -> str:

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QRect, Qt
-from PySide6.QtGui import QColor, QFont, QPainter
+from PySide6.QtGui import QColor, QPainter
 
 from watchhamster.core.bars import Span
 from watchhamster.core.text import _
 from watchhamster.ui.pyramid import CLOSE, HIGH, LOW, OPEN, VOLUME, Columns, Pyramid
 from watchhamster.ui.strokes import Strokes
-from watchhamster.ui.theme import TextSize, Tokens
+from watchhamster.ui.theme import Tokens
 from watchhamster.ui.ticks import TimeTick
 
 _MARGIN = 0.07  # of the price pane, above the highest and below the lowest; the legend lies in the upper one
@@ -98,7 +98,9 @@ class Frame:
 
     def y_of(self, price: float) -> int:
         """The row of one price."""
-        return int(self.y(np.array([price]))[0])
+        scaled = math.log10(max(price, 1e-300)) if self.log else price
+        row = math.floor((self.high - scaled) * (self.price_height / (self.high - self.low)))
+        return min(max(row, -self.height), 2 * self.height)
 
     def price_at(self, y: float) -> float:
         """The price in the middle of a row."""
@@ -193,7 +195,7 @@ class Painter:
 
     def _paint_spans(self, p: QPainter, frame: Frame, scene: Scene, t: Tokens) -> None:
         slots = scene.pyramid.slots
-        font = device_font(t, "small", frame.dpr)
+        letters = t.lettering("small", scale=frame.dpr)
         for span in scene.spans:
             if span.state != "not_fetched":
                 continue
@@ -202,9 +204,9 @@ class Painter:
             if right <= left:
                 continue
             p.fillRect(left, 0, right - left, frame.height, t.gap_hatch())
-            p.setFont(font)
+            p.setFont(letters.font)
             words = _("not fetched")
-            if p.fontMetrics().horizontalAdvance(words) + 8 < right - left:
+            if letters.width(words) + 8 < right - left:
                 box = QRect(left, 0, right - left, frame.price_height)
                 p.setPen(t.secondary)
                 p.drawText(box, Qt.AlignmentFlag.AlignCenter, words)
@@ -284,9 +286,9 @@ class Painter:
         self.mark_places = []
         if not scene.marks:
             return
-        p.setFont(device_font(t, "base", frame.dpr))
-        metrics = p.fontMetrics()
-        side = metrics.height()
+        letters = t.lettering(scale=frame.dpr)
+        p.setFont(letters.font)
+        side = letters.height
         for mark in scene.marks:
             slot = scene.pyramid.slots.at(mark.at_ns)
             x = frame.x_of(slot)
@@ -321,13 +323,6 @@ def mark_sign(sign: str, t: Tokens) -> tuple[str, QColor, bool]:
         return ("▲", t.up, True) if sign == "buy" else ("▼", t.down, False)
     known = t.sign(sign)
     return known.glyph, known.colour, False
-
-
-def device_font(t: Tokens, size: TextSize, dpr: float, bold: bool = False) -> QFont:
-    """A font of the interface for painting in device pixels."""
-    font = t.font(size, bold)
-    font.setPixelSize(round(font.pixelSize() * dpr))
-    return font
 
 
 def line_colour(line: PriceLine, t: Tokens) -> QColor:

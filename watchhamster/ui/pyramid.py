@@ -42,6 +42,8 @@ class Slots:
 
     def at(self, ns: int) -> int:
         """The slot that holds a moment."""
+        if self._ns:
+            return (ns - self._anchor) // self._ns
         return int(self.of(np.array([ns], np.int64))[0])
 
     def open_ns(self, slot: int) -> int:

@@ -29,7 +29,6 @@ from PySide6.QtCore import (
 from PySide6.QtGui import (
     QColor,
     QContextMenuEvent,
-    QFontMetrics,
     QGuiApplication,
     QHelpEvent,
     QKeyEvent,
@@ -44,13 +43,12 @@ from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QToolT
 
 from watchhamster.ui import theme
 from watchhamster.ui.strokes import Strokes
-from watchhamster.ui.theme import Tokens
+from watchhamster.ui.theme import Lettering, Tokens
 
 Key = Hashable
 Index = QModelIndex | QPersistentModelIndex
 _NOWHERE = QModelIndex()
 _FLASH_MS = 150
-_AS_ZEROS = str.maketrans("123456789", "000000000")  # tabular figures: a text's width is that of its pattern
 
 
 @dataclass(frozen=True)
@@ -168,7 +166,6 @@ class RowView(QTableView):
         self._model = _Model(self._columns, self)
         self._given: list[Key] = []  # the order rows were given in
         self._cells: dict[Key, _Cells] = {}
-        self._widths: dict[tuple[str, bool], int] = {}
         self._sparks: dict[Key, tuple[Any, QPixmap]] = {}
         self._strokes = Strokes()
         self._hovered = -1
@@ -352,7 +349,6 @@ class RowView(QTableView):
 
     def _retheme(self) -> None:
         t = theme.current()
-        self._widths.clear()
         self._sparks.clear()
         self._cells.clear()
         self.setFont(t.font())
@@ -410,40 +406,39 @@ class RowView(QTableView):
     def paintEvent(self, event: QPaintEvent) -> None:
         """Every dirty rectangle, row by row. The bounding box of two far rows would be all between them."""
         t = theme.current()
-        p = QPainter(self.viewport())
-        p.setFont(self.font())
-        metrics = p.fontMetrics()
-        height = self.verticalHeader().defaultSectionSize()
-        offset = self.verticalOffset()
-        baseline = (height + metrics.capHeight()) // 2
-        places = [(i, self.columnViewportPosition(i), self.columnWidth(i)) for i in range(len(self._columns))]
-        current = self.currentIndex().row()
-        dirty: set[int] = set()
-        for rect in event.region():  # type: ignore[attr-defined]  # the stubs forget
-            p.fillRect(rect, t.panel)
-            dirty.update(range((rect.top() + offset) // height, (rect.bottom() + offset) // height + 1))
-        for row in sorted(dirty):
-            if row >= len(self._model.keys):
-                break
-            top = row * height - offset
-            if row == current:
-                strong = 0.22 if self.hasFocus() else 0.14
-                p.fillRect(0, top, self.viewport().width(), height, t.mixed(t.accent, strong))
-                p.fillRect(0, top, t.px(2), height, t.accent)
-            elif row == self._hovered:
-                p.fillRect(0, top, self.viewport().width(), height, t.mixed(t.text, 0.05))
-            self._paint_row(p, self._model.keys[row], top, height, baseline, places, metrics, t)
-        if not self._model.keys and self._empty:
-            p.setPen(t.secondary)
-            margin = t.px(theme.AROUND)
-            box = self.viewport().rect().adjusted(margin, margin, -margin, -margin)
-            p.drawText(box, Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, self._empty)
-        if self.hasFocus():
-            p.setPen(t.focus)
-            p.setBrush(Qt.BrushStyle.NoBrush)
-            for inset in (0, 1):
-                p.drawRect(self.viewport().rect().adjusted(inset, inset, -1 - inset, -1 - inset))
-        p.end()
+        with QPainter(self.viewport()) as p:
+            letters = t.lettering()
+            p.setFont(letters.font)
+            height = self.verticalHeader().defaultSectionSize()
+            offset = self.verticalOffset()
+            baseline = (height + letters.cap) // 2
+            places = [(i, self.columnViewportPosition(i), self.columnWidth(i)) for i in range(len(self._columns))]
+            current = self.currentIndex().row()
+            dirty: set[int] = set()
+            for rect in event.region():  # type: ignore[attr-defined]  # the stubs forget
+                p.fillRect(rect, t.panel)
+                dirty.update(range((rect.top() + offset) // height, (rect.bottom() + offset) // height + 1))
+            for row in sorted(dirty):
+                if row >= len(self._model.keys):
+                    break
+                top = row * height - offset
+                if row == current:
+                    strong = 0.22 if self.hasFocus() else 0.14
+                    p.fillRect(0, top, self.viewport().width(), height, t.mixed(t.accent, strong))
+                    p.fillRect(0, top, t.px(2), height, t.accent)
+                elif row == self._hovered:
+                    p.fillRect(0, top, self.viewport().width(), height, t.mixed(t.text, 0.05))
+                self._paint_row(p, self._model.keys[row], top, height, baseline, places, letters, t)
+            if not self._model.keys and self._empty:
+                p.setPen(t.secondary)
+                margin = t.px(theme.AROUND)
+                box = self.viewport().rect().adjusted(margin, margin, -margin, -margin)
+                p.drawText(box, Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, self._empty)
+            if self.hasFocus():
+                p.setPen(t.focus)
+                p.setBrush(Qt.BrushStyle.NoBrush)
+                for inset in (0, 1):
+                    p.drawRect(self.viewport().rect().adjusted(inset, inset, -1 - inset, -1 - inset))
 
     def _paint_row(
         self,
@@ -453,7 +448,7 @@ class RowView(QTableView):
         height: int,
         baseline: int,
         places: Sequence[tuple[int, int, int]],
-        metrics: QFontMetrics,
+        letters: Lettering,
         t: Tokens,
     ) -> None:
         row = self._model.rows[key]
@@ -474,14 +469,9 @@ class RowView(QTableView):
             if not text:
                 continue
             room = width - 2 * inside
-            pattern = (text.translate(_AS_ZEROS), False)
-            wide = self._widths.get(pattern)
-            if wide is None:
-                if len(self._widths) > 20_000:
-                    self._widths.clear()
-                wide = self._widths[pattern] = metrics.horizontalAdvance(pattern[0])
+            wide = letters.width(text)
             if wide > room:
-                text = metrics.elidedText(text, Qt.TextElideMode.ElideRight, room)
+                text = letters.elided(text, room)
                 wide = min(wide, room)
             p.setPen(t.disabled if dim else column.colour(row, t) if column.colour else t.text)
             x = left + inside if column.align == "left" else left + width - inside - wide
@@ -509,10 +499,9 @@ class RowView(QTableView):
         low, span = values.min(), float(np.ptp(values)) or 1.0
         y = (high - 1 - margin - (values - low) * ((high - 2 * margin - 1) / span)).astype(np.int32)
         x = np.linspace(0, wide - 1, len(values)).astype(np.int32)
-        p = QPainter(picture)
-        p.setRenderHint(QPainter.RenderHint.Antialiasing)
-        self._strokes.lines(p, x[:-1], y[:-1], x[1:], y[1:], t.direction(float(values[-1] - values[0])), len(x) - 1)
-        p.end()
+        with QPainter(picture) as p:
+            p.setRenderHint(QPainter.RenderHint.Antialiasing)
+            self._strokes.lines(p, x[:-1], y[:-1], x[1:], y[1:], t.direction(float(values[-1] - values[0])), len(x) - 1)
         picture.setDevicePixelRatio(dpr)
         return picture
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from PySide6.QtCore import QByteArray, QObject, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QBrush, QColor, QFont, QFontDatabase, QFontMetricsF, QIcon, QPainter, QPalette, QPixmap
+from PySide6.QtGui import QBrush, QColor, QFont, QFontDatabase, QFontMetrics, QIcon, QPainter, QPalette, QPixmap
 from PySide6.QtSvg import QSvgRenderer
 from PySide6.QtWidgets import QApplication
 
@@ -31,6 +31,7 @@ RESOURCES = next(
 # On a grid of 4 px at 100 % text: 4 inside, 8 between, 16 around.
 INSIDE, BETWEEN, AROUND, RADIUS = 4, 8, 16, 4
 _PIXELS: Mapping[TextSize, int] = {"small": 11, "base": 13, "large": 20}
+_AS_ZEROS = str.maketrans("123456789", "000000000")
 _WORDS = {  # state or severity -> its shape and its English word
     "ok": ("●", "OK"),
     "info": ("◐", "Info"),
@@ -54,6 +55,32 @@ class Sign:
     def word(self) -> str:
         """Its name in the language in use."""
         return _(self.message)
+
+
+class Lettering:
+    """A font and its measures in whole pixels. Do not change the font: it is shared."""
+
+    def __init__(self, font: QFont) -> None:
+        self.font = font
+        self._metrics = QFontMetrics(font)
+        self.height = self._metrics.height()
+        self.ascent = self._metrics.ascent()
+        self.cap = self._metrics.capHeight()
+        self._widths: dict[str, int] = {}
+
+    def width(self, text: str) -> int:
+        """How wide a text is. Digits are equally wide, so few numbers differ, and those are remembered."""
+        pattern = text.translate(_AS_ZEROS)
+        width = self._widths.get(pattern)
+        if width is None:
+            if len(self._widths) > 20_000:
+                self._widths.clear()
+            width = self._widths[pattern] = self._metrics.horizontalAdvance(pattern)
+        return width
+
+    def elided(self, text: str, width: int) -> str:
+        """The text, cut to a width by three dots."""
+        return self._metrics.elidedText(text, Qt.TextElideMode.ElideRight, width)
 
 
 @dataclass(frozen=True)
@@ -98,7 +125,11 @@ class Tokens:
 
     def font(self, size: TextSize = "base", bold: bool = False) -> QFont:
         """A font of the interface, with digits of one width."""
-        return QFont(_font(self.px(_PIXELS[size]), bold))
+        return QFont(self.lettering(size, bold).font)
+
+    def lettering(self, size: TextSize = "base", bold: bool = False, scale: float = 1.0) -> Lettering:
+        """The same font with its measures, for painting; `scale` is device pixels a unit where that is not one."""
+        return _lettering(round(self.px(_PIXELS[size]) * scale), bold)
 
     def mixed(self, colour: QColor, share: float, ground: QColor | None = None) -> QColor:
         """`share` (0 to 1) of a colour on the panel (or another ground), opaque: cheaper to paint than alpha."""
@@ -146,13 +177,13 @@ def _tokens(name: Literal["dark", "light"], colours: Colours, text_percent: int,
 
 
 @lru_cache(maxsize=32)
-def _font(pixels: int, bold: bool) -> QFont:
+def _lettering(pixels: int, bold: bool) -> Lettering:
     font = QFont(families())
     font.setPixelSize(pixels)
     font.setFeature(QFont.Tag("tnum"), 1)  # fonts without tabular figures ignore it
     if bold:
         font.setWeight(QFont.Weight.DemiBold)
-    return font
+    return Lettering(font)
 
 
 @lru_cache(maxsize=1)
@@ -168,7 +199,7 @@ def families() -> list[str]:
 
 def has_korean() -> bool:
     """Whether the fonts in use can write Hangul; without one, Korean shows as boxes."""
-    return QFontMetricsF(_font(_PIXELS["base"], False)).inFontUcs4(ord("가"))
+    return QFontMetrics(_lettering(_PIXELS["base"], False).font).inFontUcs4(ord("가"))
 
 
 class _Notifier(QObject):
@@ -295,7 +326,6 @@ def _rendered(renderer: QSvgRenderer, logical: int, dpr: float) -> QPixmap:
     pixmap = QPixmap(QSize(side, side))
     pixmap.setDevicePixelRatio(dpr)
     pixmap.fill(Qt.GlobalColor.transparent)
-    painter = QPainter(pixmap)
-    renderer.render(painter, QRectF(0, 0, logical, logical))
-    painter.end()
+    with QPainter(pixmap) as painter:
+        renderer.render(painter, QRectF(0, 0, logical, logical))
     return pixmap

@@ -90,7 +90,7 @@ def _clock_ticks(since_ns: int, until_ns: int, step_s: int, zone: dt.tzinfo) -> 
                 continue
             strong = moment.date() != last_date or ns == midnight
             last_date = moment.date()
-            label = _date_label(moment) if strong else moment.strftime("%H:%M:%S" if step_s < 60 else "%H:%M")
+            label = _date_label(moment) if strong else _clock_label(moment, seconds=step_s < 60)
             ticks.append(TimeTick(ns, label, strong))
         day, start_s = following, 0
     return ticks
@@ -121,12 +121,18 @@ def _month_ticks(since_ns: int, until_ns: int, months: int, zone: dt.tzinfo) -> 
         number += months
 
 
+def _clock_label(moment: dt.datetime, *, seconds: bool) -> str:
+    # Not strftime, which imports a module at every call.
+    label = f"{moment.hour:02d}:{moment.minute:02d}"
+    return f"{label}:{moment.second:02d}" if seconds else label
+
+
 def _date_label(day: dt.datetime) -> str:
-    return day.strftime("%m-%d")
+    return f"{day.month:02d}-{day.day:02d}"
 
 
 def _month_label(day: dt.datetime) -> str:
-    return day.strftime("%Y" if day.month == 1 else "%Y-%m")
+    return f"{day.year}" if day.month == 1 else f"{day.year}-{day.month:02d}"
 
 
 def _ns(moment: dt.datetime) -> int:
