@@ -158,7 +158,7 @@ async def test_every_book_is_whole_and_equals_rest(sim: Simulator, clock: HandCl
         stamps = [book["timestamp"]]
         for _ in range(5):
             while stamps[-1] == sim.world.book("KRW-BTC", sim.now_ns()).ms:
-                clock.advance(0.1)
+                clock.advance(0.11)
             frame = (await read(stream))[0]
             assert len(frame["orderbook_units"]) == 30 and frame["stream_type"] == "REALTIME"
             stamps.append(frame["timestamp"])
