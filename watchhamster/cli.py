@@ -11,13 +11,12 @@ import datetime as dt
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import click
 import msgspec
 import typer
 
@@ -83,27 +82,28 @@ def run(arguments: list[str]) -> int:
         else:
             rest.append(word)
     _globals.json = "--json" in rest
+    undo: Callable[[], None] | None = None
     try:
         load_translations(os.environ.get("WATCHHAMSTER_LANGUAGE", "auto"))
         running = "run" in rest[:1] or _is_desktop(rest)
-        doctor_.configure_logging(_home(), debug=_globals.debug, file="watchhamster.log" if running else None)
+        undo = doctor_.configure_logging(_home(), debug=_globals.debug, file="watchhamster.log" if running else None)
         if _is_desktop(rest):
             print(_("There is no display here, so WatchHamster runs headless. Ctrl+C ends it."), file=sys.stderr)
             rest = ["run", *(word for word in rest if word not in ("--minimized", "--live"))]
         code = cli(rest, standalone_mode=False, prog_name="watchhamster")
         return code if isinstance(code, int) else 0
-    except click.exceptions.Abort:
+    except typer.Abort:
         return 130
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at exit
         return 0
-    except click.exceptions.Exit as leave:
+    except typer.Exit as leave:
         return leave.exit_code
-    except click.UsageError as error:
-        hint = Text("See watchhamster {command} --help.", {"command": error.ctx.info_name if error.ctx else ""})
-        return _report(UsageError("usage", Text("{problem}", {"problem": error.format_message()}), hint))
+    except typer.TyperException as error:
+        problem = Text("{problem}", {"problem": getattr(error, "format_message", error.__str__)()})
+        return _report(UsageError("usage", problem, Text("See watchhamster --help.")))
     except WatchHamsterError as error:
         return _report(error)
     except Exception as error:
@@ -116,6 +116,9 @@ def run(arguments: list[str]) -> int:
                 Text("The same command with --debug shows where."),
             )
         )
+    finally:
+        if undo is not None:
+            undo()
 
 
 def _is_desktop(arguments: list[str]) -> bool:
@@ -155,7 +158,7 @@ def _main(
         print(f"watchhamster {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        raise click.UsageError("A command is missing.")
+        raise UsageError("usage", Text("A command is missing."), Text("See watchhamster --help."))
 
 
 # ---------------------------------------------------------------- small things every command uses
@@ -816,8 +819,8 @@ def alert_channel(
     """Add, change or remove a channel alerts can go through."""
     address = url
     if not remove and address is None:
-        address = click.prompt(_("Address"), hide_input=True, err=True)
-    key = click.prompt(_("Signing secret"), hide_input=True, err=True) if secret and not remove else None
+        address = typer.prompt(_("Address"), hide_input=True, err=True)
+    key = typer.prompt(_("Signing secret"), hide_input=True, err=True) if secret and not remove else None
     row = _act("alert.channel", name=name, type=type_, url=address, secret=key, local=local, remove=remove)
     _print(row) if as_json else print(_("Channel {name}: {state}").format(**row))
 
