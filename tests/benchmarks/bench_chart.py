@@ -148,7 +148,11 @@ def main() -> None:
     for visible in (150, 2_000, count):
         bare = _bare_ms(app, visible)
         chart._show(count - visible, count)
-        pan = _frame_ms(app, lambda i, n=visible: chart._show(count - n - i * 3 - 1, count - i * 3 - 1))
+
+        def move(i: int, n: int = visible) -> None:
+            chart._show(count - n - i * 3 - 1, count - i * 3 - 1)
+
+        pan = _frame_ms(app, move)
         price = float(last.close[0])
 
         def tick(i: int, price: float = price) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -233,3 +234,22 @@ def test_rows_grow_with_the_text(view: RowView, look: QApplication) -> None:
     theme.apply(look, text_percent=200)
     assert view.verticalHeader().defaultSectionSize() == 48
     assert view.font().pixelSize() == 26
+
+
+def test_in_little_room_what_matters_least_goes_and_nothing_is_cut_off(look: QApplication, qtbot: QtBot) -> None:
+    columns = [replace(column, optional=optional) for column, optional in zip(_columns(), (0, 2, 0), strict=True)]
+    view = RowView(columns, "Watch list")
+    qtbot.addWidget(view)
+    view.set_rows([("a", _row("a"))])
+    view.resize(300, 200)
+    with qtbot.waitExposed(view):
+        view.show()
+    assert [view.isColumnHidden(i) for i in range(3)] == [False, False, False]
+    for width in (200, 120):
+        view.resize(width, 200)
+        QApplication.processEvents()
+        assert [view.isColumnHidden(i) for i in range(3)] == [False, True, False]
+        assert view.columnViewportPosition(2) + view.columnWidth(2) <= view.viewport().width()
+    view.resize(300, 200)
+    QApplication.processEvents()
+    assert not view.isColumnHidden(1)

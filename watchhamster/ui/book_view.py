@@ -505,6 +505,7 @@ class TapeView(RowView):
                 lambda: _("Time"),
                 lambda t: fmt.clock(t.event_ns, self._zone),
                 width=64,
+                optional=1,
                 colour=lambda _t, tokens: tokens.secondary,
                 exact=lambda t: fmt.moment(t.event_ns, self._zone),
             ),

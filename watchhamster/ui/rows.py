@@ -60,6 +60,7 @@ class Column:
     width: int = 80  # logical pixels at 100 % text; with `stretch`, the least
     stretch: bool = False  # takes the room that is left; one column should
     align: Literal["left", "right"] = "left"
+    optional: int = 0  # where there is too little room, columns above 0 go, the highest first
     colour: Callable[[Any, Tokens], QColor] | None = None  # of the text; the plain one if None
     order: Callable[[Any], Any] | None = None  # what it sorts by; None values come last. Not sortable if None
     exact: Callable[[Any], str] | None = None  # for the tooltip and the clipboard, where `text` is shortened
@@ -370,13 +371,21 @@ class RowView(QTableView):
     def _fit_columns(self) -> None:
         t = theme.current()
         head = self.horizontalHeader()
-        widths = [t.px(column.width) for column in self._columns]
-        left = self.viewport().width() - sum(widths)
-        stretching = [i for i, column in enumerate(self._columns) if column.stretch]
+        room = self.viewport().width()
+        shown = dict(enumerate(self._columns))
+        widths = {i: t.px(column.width) for i, column in shown.items()}
+        while sum(widths.values()) > room and any(shown[i].optional for i in widths):
+            del widths[max(widths, key=lambda i: shown[i].optional)]
+        short = sum(widths.values()) - room
+        if short > 0:  # each gives a share, and long texts end in three dots
+            widths = {i: width * room // (room + short) for i, width in widths.items()}
+        stretching = [i for i in widths if shown[i].stretch]
         for i in stretching:
-            widths[i] += max(0, left) // len(stretching)
-        for i, width in enumerate(widths):
-            head.resizeSection(i, width)
+            widths[i] += max(0, -short) // len(stretching)
+        for i in shown:
+            head.setSectionHidden(i, i not in widths)
+            if i in widths:
+                head.resizeSection(i, widths[i])
 
     def sizeHint(self) -> QSize:
         """Wide enough for its columns."""
@@ -412,7 +421,8 @@ class RowView(QTableView):
             height = self.verticalHeader().defaultSectionSize()
             offset = self.verticalOffset()
             baseline = (height + letters.cap) // 2
-            places = [(i, self.columnViewportPosition(i), self.columnWidth(i)) for i in range(len(self._columns))]
+            every = range(len(self._columns))
+            places = [(i, self.columnViewportPosition(i), self.columnWidth(i)) for i in every if self.columnWidth(i)]
             current = self.currentIndex().row()
             dirty: set[int] = set()
             for rect in event.region():  # type: ignore[attr-defined]  # the stubs forget
