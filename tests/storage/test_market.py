@@ -204,12 +204,10 @@ def test_absurd_candles_are_refused_at_the_door(store: MarketStore) -> None:
             store.append([candle(at("2026-01-10 10:00"), close)])
     with pytest.raises(ValueError, match="finite"):
         store.append([candle(1 << 63)])
-    for attempt in (
-        lambda: store.append([candle(at("2026-01-10 10:00"), tf="often")]),
-        lambda: store.mark(BTC, "often", 0, 1),
-    ):
-        with pytest.raises(UsageError):
-            attempt()
+    with pytest.raises(UsageError):
+        store.append([candle(at("2026-01-10 10:00"), tf="often")])
+    with pytest.raises(UsageError):
+        store.mark(BTC, "often", 0, 1)
     store.append(minutes("2026-01-10 10:00", 1))
     store.flush()
     assert len(everything(store)) == 1
@@ -415,7 +413,7 @@ def test_history_goes_by_days_and_by_size(store: MarketStore, clock: FixedClock)
     assert everything(store)[0].open_ns == at("2025-12-24 00:00")  # the last seven days stay
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20), st.lists(st.integers(0, 59), max_size=8)), max_size=6)
 )

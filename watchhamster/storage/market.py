@@ -629,25 +629,22 @@ class MarketStore:
         waiting = self._pending(instrument, name)
         candles = [candle for candle in waiting.candles if since_ns <= candle.open_ns < until_ns]
 
-        def stored_part() -> tuple[Assembly, list[_Damage], list[Interval]]:
+        def stored_part() -> tuple[Assembly, Columns, list[_Damage], list[Interval]]:
             with self._db.reading() as connection:
                 series = _find_series(connection, (instrument, name))
                 if connection is None or series is None:
-                    return Assembly(len(candles)), [], []
+                    return Assembly(len(candles)), Columns.empty(), [], []
                 parts, damage = self._columns(connection, series, tf, since_ns, until_ns, len(candles))
-                if first:
-                    firsts = _firsts(connection, series, since_ns, until_ns)
-                    there = np.isin(firsts.times, parts.columns.times)  # one whose latest is lost waits for it
-                    parts.put(Columns(firsts.times[there], firsts.values[:, there], firsts.origins[there]))
-                return parts, damage, _fetched(connection, series, since_ns, until_ns)
+                firsts = _firsts(connection, series, since_ns, until_ns) if first else Columns.empty()
+                return parts, firsts, damage, _fetched(connection, series, since_ns, until_ns)
 
         try:
-            parts, damage, fetched = stored_part()
+            parts, firsts, damage, fetched = stored_part()
         except StoreError as error:
             problem = error  # the name ends with the clause
             if self._db.read_only or not self._db.call(lambda: self._mend(problem)):
                 raise
-            parts, damage, fetched = stored_part()
+            parts, firsts, damage, fetched = stored_part()
         if damage and not self._db.read_only:
             self._db.call(lambda: self._quarantine(damage))
         if candles:
@@ -660,6 +657,9 @@ class MarketStore:
                 if row is not None and not (first and old is not None):
                     latest[at] = row
             parts.put(_columns_of([latest[at] for at in sorted(latest)]))
+        if len(firsts.times):
+            there = np.isin(firsts.times, parts.columns.times)  # one whose latest is lost waits for it
+            parts.put(Columns(firsts.times[there], firsts.values[:, there], firsts.origins[there]))
         return parts.columns.between(since_ns, until_ns), _union([*fetched, *waiting.marks])
 
     def _columns(
