@@ -32,6 +32,54 @@ def bridge(walk: Floats, start: int, end: int, low: int, high: int) -> Floats:
     return bent
 
 
+def volumes(
+    rng: np.random.Generator,
+    prices: tuple[Ints, Ints, Ints, Ints],
+    trades: Ints,
+    spans: Ints,
+    total: int,
+    average: float,
+) -> tuple[Ints, Ints]:
+    """Lots and high lots of a day's minutes: `total` lots at this average price.
+
+    `prices` are open, high, low and close of each minute, `spans` its range in steps. The turnover of a minute is as
+    if its high lots had traded at the high and the rest at the low.
+    """
+    opens, highs, lows, closes = prices
+    n = len(opens)
+    spread = (highs - lows).astype(np.float64)
+    lean = np.clip(0.5 + 0.3 * ((opens + closes) / 2 - (highs + lows) / 2) / np.maximum(spread, 1), 0.2, 0.8)
+    lean = np.clip(lean + rng.uniform(-0.1, 0.1, n), 0.15, 0.85)
+    lean[np.argmax(highs)], lean[np.argmin(lows)] = 0.95, 0.05  # so that there is something on either side
+    price = lows + lean * spread
+    moved = np.abs(closes - opens) / max(1, int(highs.max() - lows.min()))
+    weight = trades * np.exp(rng.normal(0, 0.7, n)) * (1 + 2 * moved)
+    weight /= weight.sum()
+
+    # Above what each minute needs, two factors, one for dear minutes and one for cheap ones, meet total and average.
+    least = least_lots(trades, spans)
+    spare = total - int(least.sum())
+    wanted = (average * total - float((least * price).sum())) / spare
+    dear = price > wanted
+    share = float(weight[dear].sum())
+    if 0.0 < share < 1.0:
+        over = float((weight * price)[dear].sum()) / share
+        under = float((weight * price)[~dear].sum()) / (1 - share)
+        weight[dear] *= (wanted - under) / (over - under) / share
+        weight[~dear] *= (over - wanted) / (over - under) / (1 - share)
+    lots: Ints = least + (weight * spare).astype(np.int64)
+    lots[np.argmax(lots)] += total - int(lots.sum())
+    high_lots: Ints = np.rint(lots * lean).astype(np.int64)
+    # Rounding left the turnover off by a little: the fullest minute that has a range takes it up.
+    off = average * total - float(np.sum(lows * lots.astype(np.float64) + spread * high_lots))
+    fullest = int(np.argmax(np.where(spread > 0, lots, 0)))
+    if spread[fullest] > 0:
+        margin = int(lots[fullest]) // 25
+        high_lots[fullest] += round(off / spread[fullest])
+        high_lots[fullest] = np.clip(high_lots[fullest], margin, lots[fullest] - margin)
+    return lots, high_lots
+
+
 def clustered(rng: np.random.Generator, n: int, last_ms: int) -> Ints:
     """Times in a minute, ms, ascending, the last at `last_ms`: a trade comes alone or is excited by the one before."""
     alone = rng.random(n) < 0.45

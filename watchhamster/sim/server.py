@@ -108,9 +108,10 @@ class _WebSocket:
         now = self._exchange.clock.monotonic()
         pace = self._exchange.faults.number("trickle")
         due = len(self._trickle) if pace is None else int((now - self._trickled_at) * pace)
-        if due or not self._trickle:
+        if due:  # writing even nothing is an error once this side has said that it is done
             self._writer.write(bytes(self._trickle[:due]))
             del self._trickle[:due]
+        if due or not self._trickle:
             self._trickled_at = now
 
 

@@ -39,7 +39,7 @@ from watchhamster.core.timeframes import Timeframe
 from watchhamster.sim.daily import FIRST_DAY, YEAR, daily_prices, keyed
 from watchhamster.sim.depth import Depth, book_at
 from watchhamster.sim.listings import BY_SYMBOL, LISTINGS, Floats, Ints, Listing
-from watchhamster.sim.refine import bridge, clustered, least_lots, sided, sized
+from watchhamster.sim.refine import bridge, clustered, sided, sized, volumes
 
 MS = 1_000_000
 MINUTE_MS = 60_000
@@ -194,7 +194,7 @@ class World:
         self._tables: dict[str, Days] = {}
         self.work = 0  # how much was made so far, in units of some 0.3 ms: who serves others too rests in between
         self._market = _Cache(8, self._make_market)
-        self._minutes = _Cache(160, self._make_minutes)
+        self._minutes = _Cache(96, self._make_minutes)
         self._tapes = _Cache(768, self._make_tape)
         self._year = _Cache(64, self._make_year)
         self._books: dict[tuple[str, int, int], tuple[int, int, Depth]] = {}
@@ -287,13 +287,9 @@ class World:
         self.work += 1
         rng = self._rng(3, 0, day)
         at = np.arange(1440)
-        knots = np.linspace(0, 1439, 41)
-        wave = 0.35 * np.cos((at - 840) * 2 * np.pi / 1440) + 0.25 * np.exp(
-            -(((at - 30) / 40.0) ** 2)
-        )  # 23:00, 09:30 KST
-        mood = np.interp(at, knots, rng.normal(0, 0.45, 41)) + np.interp(
-            at, np.linspace(0, 1439, 241), rng.normal(0, 0.35, 241)
-        )
+        night, morning = np.cos((at - 840) * 2 * np.pi / 1440), np.exp(-(((at - 30) / 40.0) ** 2))  # 23:00, 09:30 KST
+        wave = 0.35 * night + 0.25 * morning
+        mood = _wander(rng, 41, 0.45) + _wander(rng, 241, 0.35)
         return np.exp(wave + mood), rng.normal(0, 1, 1440)
 
     def _make_minutes(self, key: tuple[str, int]) -> Minutes | None:
@@ -311,7 +307,7 @@ class World:
 
         # How many trades each minute has: the market's mood and the instrument's own, as a doubly random process.
         busy, shared = self._market(day)
-        busy = busy * np.exp(np.interp(np.arange(1440), np.linspace(0, 1439, 181), rng.normal(0, 0.5, 181)))
+        busy = busy * np.exp(_wander(rng, 181, 0.5))
         busy[last_minute + 1 :] = 0.0
         trades = rng.poisson(busy * (float(table.trades[row]) / busy.sum()))
         trades[last_minute] = max(1, trades[last_minute])
@@ -344,36 +340,10 @@ class World:
         highs = np.clip(listing.grid.snap(np.maximum(opens, closes) + wick[0]), np.maximum(opens, closes), high)
         lows = np.clip(listing.grid.snap(np.minimum(opens, closes) - wick[1]), low, np.minimum(opens, closes))
 
-        # Volumes: two factors, one above the day's average price and one below, meet volume and turnover together.
-        spread = (highs - lows).astype(np.float64)
-        lean = np.clip(0.5 + 0.3 * ((opens + closes) / 2 - (highs + lows) / 2) / np.maximum(spread, 1), 0.2, 0.8)
-        lean = np.clip(lean + rng.uniform(-0.1, 0.1, n), 0.15, 0.85)
-        top, bottom = int(np.argmax(highs)), int(np.argmin(lows))
-        lean[top], lean[bottom] = 0.95, 0.05
-        price = lows + lean * spread
-        weight = trades * np.exp(rng.normal(0, 0.7, n)) * (1 + 2 * np.abs(closes - opens) / max(1, high - low))
-        weight /= weight.sum()
         target = float(table.value[row]) / total * 10.0 ** (listing.size_decimals + listing.price_decimals)
-        least = least_lots(trades, (highs - lows) // listing.grid.steps_at(lows))
-        spare = total - int(least.sum())
-        wanted = (target * total - float((least * price).sum())) / spare
-        above = price > wanted
-        share = float(weight[above].sum())
-        if 0.0 < share < 1.0:
-            over = float((weight * price)[above].sum()) / share
-            under = float((weight * price)[~above].sum()) / (1 - share)
-            weight[above] *= (wanted - under) / (over - under) / share
-            weight[~above] *= (over - wanted) / (over - under) / (1 - share)
-        lots = least + (weight * spare).astype(np.int64)
-        lots[np.argmax(lots)] += total - int(lots.sum())
-        high_lots = np.rint(lots * lean).astype(np.int64)
-        # Rounding left the turnover off by a little: the fullest minute that has a range takes it up.
-        off = target * total - float(np.sum(lows * lots.astype(np.float64) + spread * high_lots))
-        room = int(np.argmax(np.where(spread > 0, lots, 0)))
-        if spread[room] > 0:
-            margin = int(lots[room]) // 25
-            high_lots[room] = np.clip(high_lots[room] + round(off / spread[room]), margin, lots[room] - margin)
-
+        spans = (highs - lows) // listing.grid.steps_at(lows)
+        lots, high_lots = volumes(rng, (opens, highs, lows, closes), trades, spans, total, target)
+        spread = (highs - lows).astype(np.float64)
         move = (closes - opens) / np.maximum(spread, 1)
         bought = np.clip(0.5 + 0.3 * move + rng.normal(0, 0.15, n), 0.0, 1.0)
         ends = np.minimum(MINUTE_MS - 1, MINUTE_MS - 1 - rng.exponential(MINUTE_MS / (trades + 1.0))).astype(np.int64)
@@ -694,6 +664,12 @@ class World:
                 self._books.clear()
             self._books[key] = (ms, min(until, coming.ms), depth)
         return depth
+
+
+def _wander(rng: np.random.Generator, knots: int, size: float) -> Floats:
+    """A smooth random line over the minutes of a day."""
+    line: Floats = np.interp(np.arange(1440), np.linspace(0, 1439, knots), rng.normal(0, size, knots))
+    return line
 
 
 def _folded(columns: list[Column], opens: Ints) -> list[Bar]:
