@@ -65,6 +65,7 @@ class Options:
     instruments: tuple[str, ...] = ()  # in place of the watch list
     show: Show | None = None  # how a window shows desktop notifications
     still: bool = False  # the built-in exchange stands still at a fixed moment: for pictures
+    clock: Clock = SystemClock()  # whose time it lives in
 
     @property
     def place(self) -> Home:
@@ -86,7 +87,7 @@ async def build_engine(options: Options, owner: Owner | None = None) -> Engine:
 
 async def _place(options: Options) -> tuple[Services, Clock, AsyncExitStack]:
     """The files, the clock and the exchange of a run, and how they are left."""
-    clock: Clock = SystemClock()
+    clock = options.clock
     leave = AsyncExitStack()
     wires: dict[str, Wire] = {}
     place = options.place
@@ -99,7 +100,7 @@ async def _place(options: Options) -> tuple[Services, Clock, AsyncExitStack]:
     if options.demo:
         from watchhamster.sim import Simulator
 
-        simulator = Simulator(start_ns=STILL_NS, speed=1e-9) if options.still else Simulator()
+        simulator = Simulator(start_ns=STILL_NS, speed=1e-9) if options.still else Simulator(clock=clock)
         await leave.enter_async_context(simulator)
         for venue, url in simulator.venues.items():
             services.use_url(venue, url)
