@@ -311,16 +311,11 @@ class Keeper:
         await self.services.desk.save_layout(name, data)
 
     async def set_secret(self, channel: str, text: str) -> None:
-        """Keep a channel's secret address, and use it from now on."""
-        config = next((c for c in self.services.channel_configs() if c.name == channel), None)
-        if config is None or "url" not in config.secrets:
-            raise UsageError(
-                "unknown_channel",
-                Text("There is no channel {name!r} with an address.", {"name": channel}),
-                Text("Add it first: watchhamster alert channel NAME --type webhook."),
-            )
-        place = await self.services.credentials()
-        await place.set(config.tenant, config.secrets["url"], Secret(text))
+        """Keep a channel's secret address (and, behind a space, a webhook's signing key), and use it from now on."""
+        url, _, key = text.strip().partition(" ")
+        known = {config.name: config.type for config in self.services.channel_configs()}
+        kind = known.get(channel, channel)
+        await self.services.keep_channel(channel, kind, Secret(url), Secret(key.strip()) if key.strip() else None)
         await self.channels_changed()
 
     async def channels_changed(self) -> None:

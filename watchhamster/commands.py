@@ -37,7 +37,6 @@ from watchhamster.core.secret import Secret
 from watchhamster.core.text import Text, say
 from watchhamster.core.timeframes import SECOND_NS, Timeframe
 from watchhamster.core.timeframes import timeframe as timeframe_of
-from watchhamster.credentials import Absent
 from watchhamster.engine.backbone import MarketDataBackbone as Backbone
 from watchhamster.engine.backbone import VenueParts
 from watchhamster.engine.backfill import Backfill
@@ -53,11 +52,7 @@ from watchhamster.monitor.alerts import Alert, Rule, Severity
 from watchhamster.monitor.replay import replay
 from watchhamster.monitor.status import StatusNode, node, to_record
 from watchhamster.monitor.watch import check
-from watchhamster.notify.channels import BUILT_IN, ChannelConfig, make_channel
-from watchhamster.notify.http import check_url
-from watchhamster.notify.webhook import new_key
 from watchhamster.services import (
-    CHANNELS_KEY,
     FEES,
     ONE_SHOT_S,
     USER_AGENT,
@@ -697,38 +692,11 @@ async def _set_channel(
     local: bool,
     remove: bool,
 ) -> dict[str, Any]:
-    """Add, change or remove a channel of the user's own. Its address goes to the keyring, its row only names it."""
-    if name in {config.name for config in BUILT_IN}:
-        raise UsageError("bad_channel", Text("{name} is built in.", {"name": name}), Text("Choose another name."))
-    own = [config for config in services.channel_configs() if config not in BUILT_IN]
-    before = next((config for config in own if config.name == name), None)
-    own = [config for config in own if config.name != name]
-    place = await services.credentials()
+    """Add, change or remove a channel of the user's own."""
     if remove:
-        if before is None:
-            raise UsageError("unknown_channel", Text("There is no channel {name!r}.", {"name": name}))
-        for entry in before.secrets.values():
-            with suppress(Absent):
-                await place.remove(before.tenant, entry)
+        await services.remove_channel(name)
     else:
-        if type not in ("webhook", "dooray"):
-            raise UsageError(
-                "bad_channel",
-                Text("There is no channel type {type!r}.", {"type": type}),
-                Text("Write webhook or dooray."),
-            )
-        secrets = {"url": f"{name}-url"}
-        given = {"url": Secret(url or "")}
-        check_url(given["url"], local=local)
-        if type == "webhook":
-            secrets["key"] = f"{name}-key"
-            given["key"] = Secret(secret) if secret else new_key()
-        config = ChannelConfig(name=name, type=type, secrets=secrets, local=local)  # type: ignore[arg-type]
-        make_channel(config, given, services.poster, services.clock)
-        for purpose, value in given.items():
-            await place.set(config.tenant, secrets[purpose], value)
-        own.append(config)
-    await services.desk.put(CHANNELS_KEY, msgspec.json.encode(own))
+        await services.keep_channel(name, type, Secret(url or ""), Secret(secret) if secret else None, local=local)
     if engine is not None:
         await engine.channels_changed()
     return {"name": name, "type": type, "state": "removed" if remove else "ready"}

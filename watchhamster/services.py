@@ -38,9 +38,10 @@ from watchhamster.engine.limits import Limiter
 from watchhamster.engine.owner import Owner
 from watchhamster.engine.routing import Caller
 from watchhamster.monitor.status import State, StatusNode, node, worst
-from watchhamster.notify.channels import BUILT_IN, AnyChannel, ChannelConfig, UnreadyChannel, make_channel
+from watchhamster.notify.channels import BUILT_IN, NEEDS, AnyChannel, ChannelConfig, UnreadyChannel, make_channel
 from watchhamster.notify.desktop import Show
-from watchhamster.notify.http import Poster
+from watchhamster.notify.http import Poster, check_url
+from watchhamster.notify.webhook import new_key
 from watchhamster.settings import Home, Settings
 from watchhamster.storage.desk import DeskStore
 from watchhamster.storage.market import MarketStore
@@ -176,6 +177,48 @@ class Services:
             with suppress(Absent):
                 found[purpose] = await place.get(config.tenant, name)
         return found
+
+    async def keep_channel(
+        self, name: str, type: str, url: Secret, key: Secret | None = None, *, local: bool = False
+    ) -> None:
+        """Add or change a channel of the user's own. Its secrets go to the keyring; its row only names them.
+
+        A webhook without a signing key keeps the one it had, or gets a new one. Raises `UsageError` (`bad_channel`,
+        `bad_url`, `bad_signing_key`) and what the keyring raises.
+        """
+        if type != "webhook" and type != "dooray":
+            raise UsageError(
+                "bad_channel",
+                Text("There is no channel type {type!r}.", {"type": type}),
+                Text("Write webhook or dooray."),
+            )
+        if name in {config.name for config in BUILT_IN}:
+            raise UsageError("bad_channel", Text("{name} is built in.", {"name": name}), Text("Choose another name."))
+        purposes = NEEDS[type]
+        secrets = {purpose: f"{name}-{purpose}" for purpose in purposes}
+        config = ChannelConfig(name=name, type=type, secrets=secrets, local=local)
+        check_url(url, local=local)
+        given = {"url": url}
+        if "key" in purposes:
+            given["key"] = key or (await self._secrets(config)).get("key") or new_key()
+        make_channel(config, given, self.poster, self.clock)
+        place = await self.credentials()
+        for purpose, value in given.items():
+            await place.set(config.tenant, secrets[purpose], value)
+        own = [other for other in self.channel_configs() if other not in BUILT_IN and other.name != name]
+        await self.desk.put(CHANNELS_KEY, msgspec.json.encode([*own, config]))
+
+    async def remove_channel(self, name: str) -> None:
+        """Forget a channel and its secrets. Raises `UsageError` (`unknown_channel`)."""
+        own = {config.name: config for config in self.channel_configs() if config not in BUILT_IN}
+        config = own.pop(name, None)
+        if config is None:
+            raise UsageError("unknown_channel", Text("There is no channel {name!r}.", {"name": name}))
+        place = await self.credentials()
+        for entry in config.secrets.values():
+            with suppress(Absent):
+                await place.remove(config.tenant, entry)
+        await self.desk.put(CHANNELS_KEY, msgspec.json.encode(list(own.values())))
 
     async def credentials(self) -> Keyring | Vault:
         """Where this home keeps its secrets: found once. A vault is unlocked by WATCHHAMSTER_VAULT_FD, if that is set.
