@@ -13,7 +13,7 @@ import signal
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class Options:
     instruments: tuple[str, ...] = ()  # in place of the watch list
     show: Show | None = None  # how a window shows desktop notifications
     still: bool = False  # the built-in exchange stands still at a fixed moment: for pictures
-    clock: Clock = SystemClock()  # whose time it lives in
+    clock: Clock = field(default_factory=SystemClock)  # whose time it lives in
 
     @property
     def place(self) -> Home:

@@ -38,7 +38,15 @@ from watchhamster.engine.limits import Limiter
 from watchhamster.engine.owner import Owner
 from watchhamster.engine.routing import Caller
 from watchhamster.monitor.status import State, StatusNode, node, worst
-from watchhamster.notify.channels import BUILT_IN, NEEDS, AnyChannel, ChannelConfig, UnreadyChannel, make_channel
+from watchhamster.notify.channels import (
+    BUILT_IN,
+    NEEDS,
+    AnyChannel,
+    ChannelConfig,
+    ChannelType,
+    UnreadyChannel,
+    make_channel,
+)
 from watchhamster.notify.desktop import Show
 from watchhamster.notify.http import Poster, check_url
 from watchhamster.notify.webhook import new_key
@@ -55,6 +63,7 @@ VENUES: Final[Mapping[str, Callable[[], Venue]]] = {"upbit": Upbit}
 FEES: Final = {"upbit": 0.0005}
 USER_AGENT = f"WatchHamster/{__version__}"
 CHANNELS_KEY = "channels"
+OWN_CHANNELS: Final[Mapping[str, ChannelType]] = {"webhook": "webhook", "dooray": "dooray"}  # of the user's making
 
 
 def find_home(given: Path | None = None) -> Home:
@@ -186,7 +195,8 @@ class Services:
         A webhook without a signing key keeps the one it had, or gets a new one. Raises `UsageError` (`bad_channel`,
         `bad_url`, `bad_signing_key`) and what the keyring raises.
         """
-        if type != "webhook" and type != "dooray":
+        kind = OWN_CHANNELS.get(type)
+        if kind is None:
             raise UsageError(
                 "bad_channel",
                 Text("There is no channel type {type!r}.", {"type": type}),
@@ -194,9 +204,9 @@ class Services:
             )
         if name in {config.name for config in BUILT_IN}:
             raise UsageError("bad_channel", Text("{name} is built in.", {"name": name}), Text("Choose another name."))
-        purposes = NEEDS[type]
+        purposes = NEEDS[kind]
         secrets = {purpose: f"{name}-{purpose}" for purpose in purposes}
-        config = ChannelConfig(name=name, type=type, secrets=secrets, local=local)
+        config = ChannelConfig(name=name, type=kind, secrets=secrets, local=local)
         check_url(url, local=local)
         given = {"url": url}
         if "key" in purposes:
