@@ -361,6 +361,9 @@ class AlertDetail(Translated, QScrollArea):
         else:
             self._fill(layout, alert)
         layout.addStretch(1)
+        former = self.takeWidget()
+        if former is not None:
+            former.deleteLater()  # not at once: Qt may just be telling it of the new language
         self.setWidget(page)
 
     def _fill(self, layout: QVBoxLayout, alert: Alert) -> None:

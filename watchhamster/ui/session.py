@@ -81,6 +81,7 @@ class Session(QObject):
         self.instrument = ""
         self.timeframe = "1m"
         self._known: list[InstrumentInfo] = []
+        self._asked_ns = 0  # when the chart's candles were last asked for
         self._spans: list[Span] = []
         self._loading = self._loaded_last = 0  # numbers of what the chart was asked to show, and shows
         self.bridge = Bridge(self, beat_ms=max(4, 500 // engine.settings.number("frame_rate")))
@@ -220,7 +221,7 @@ class Session(QObject):
 
     def load_chart(self) -> None:
         """Ask for the newest candles of what is in hand."""
-        now = self.engine.clock.now_ns()
+        now = self._asked_ns = self.engine.clock.now_ns()
         since = now - FIRST_BARS * timeframe(self.timeframe).approximate_ns
         self._loading += 1
         number = self._loading
@@ -595,7 +596,8 @@ class Session(QObject):
         add("language", lambda: _("Switch between Korean and English"), self._switch_language)
 
     def _chart_seen_again(self) -> None:
-        if self.instrument and self._engine_started:
+        """Candles closed while nobody looked; those of the last second cannot have been missed."""
+        if self.instrument and self.engine.clock.now_ns() - self._asked_ns > SECOND_NS:
             self.load_chart()
 
     def _find(self, query: str) -> list[Choice]:
@@ -798,7 +800,7 @@ class Session(QObject):
         self.slow_beat()
         for _turn in range(4):
             self.bridge.beat()
-            self.app.processEvents()
+            await asyncio.sleep(0.02)
         return shown
 
 

@@ -166,7 +166,7 @@ class SettingsPage(Translated, QWidget):
                 rows.append(self.channels)
                 self._column.addWidget(self.channels)
         self._column.addStretch(1)
-        scroll = QScrollArea()
+        self._scroll = scroll = QScrollArea()
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setWidgetResizable(True)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -197,6 +197,7 @@ class SettingsPage(Translated, QWidget):
         """Heads and the search's hint."""
         self.search.setPlaceholderText(_("Search settings"))
         self.search.setAccessibleName(_("Search settings"))
+        self._scroll.setAccessibleName(_("Settings"))
         self._nothing.setText(_("No setting is called that."))
         for label, title, _rows in self._heads:
             label.setText(title())

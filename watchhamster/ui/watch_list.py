@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from PySide6.QtCore import QPoint, QTimer, Signal
-from PySide6.QtGui import QColor, QResizeEvent
 from PySide6.QtWidgets import QMenu, QVBoxLayout, QWidget
 
 from watchhamster.core.instruments import PriceSteps
@@ -20,7 +19,6 @@ from watchhamster.ui.bridge import Errands, News
 from watchhamster.ui.language import Translated, named
 from watchhamster.ui.rows import Column, Key, RowView
 from watchhamster.ui.shell import UNDO_S, MessageLine
-from watchhamster.ui.theme import Tokens
 
 if TYPE_CHECKING:
     from watchhamster.engine.engine import Engine
@@ -44,70 +42,53 @@ class Row(msgspec.Struct):
     closes: tuple[float, ...] = ()  # the last day
 
 
-def _columns(width: int) -> tuple[Column, ...]:
-    """What fits into so many pixels at 100 % text; what matters least goes first."""
-    columns = [
-        Column(lambda: "", _glyph, 22, colour=_lamp_colour, exact=_lamp_word),
-        Column(
-            lambda: _("Name"),
-            lambda row: row.name,
-            64,
-            stretch=True,
-            order=lambda row: row.name.casefold(),
-            exact=lambda row: f"{row.name} {row.instrument}",
-        ),
-        Column(lambda: "", lambda row: "", 48, spark=lambda row: (row.closes, row.closes)),
-        Column(
-            lambda: _("Price"),
-            lambda row: format.price(row.price, row.steps),
-            88,
-            align="right",
-            colour=_direction,
-            order=lambda row: row.price,
-            flash=True,
-        ),
-        Column(
-            lambda: _("Change"),
-            lambda row: format.percent(row.rate, arrow=False),
-            68,
-            align="right",
-            colour=_direction,
-            order=lambda row: row.rate,
-        ),
-        Column(
-            lambda: _("Value"),
-            lambda row: format.money(row.value),
-            66,
-            align="right",
-            colour=lambda row, t: t.secondary,
-            order=lambda row: row.value,
-            exact=lambda row: _("{value} in 24 hours").format(value=format.exact(row.value)),
-        ),
-    ]
-    spark, value = columns[2], columns[5]
-    room = width - sum(column.width for column in columns)
-    if room < 0:
-        columns.remove(value)
-        room += value.width
-    if room < 0:
-        columns.remove(spark)
-    return tuple(columns)
-
-
 def _glyph(row: Row) -> str:
     return theme.current().sign(row.state).glyph
-
-
-def _lamp_colour(row: Row, t: Tokens) -> QColor:
-    return t.sign(row.state).colour
 
 
 def _lamp_word(row: Row) -> str:
     return theme.current().sign(row.state).word
 
 
-def _direction(row: Row, t: Tokens) -> QColor:
-    return t.direction(row.rate)
+COLUMNS = (
+    Column(lambda: "", _glyph, 22, colour=lambda row, t: t.sign(row.state).colour, exact=_lamp_word),
+    Column(
+        lambda: _("Name"),
+        lambda row: row.name,
+        64,
+        stretch=True,
+        order=lambda row: row.name.casefold(),
+        exact=lambda row: f"{row.name} {row.instrument}",
+    ),
+    Column(lambda: "", lambda row: "", 48, optional=1, spark=lambda row: (row.closes, row.closes)),
+    Column(
+        lambda: _("Price"),
+        lambda row: format.price(row.price, row.steps),
+        88,
+        align="right",
+        colour=lambda row, t: t.direction(row.rate),
+        order=lambda row: row.price,
+        flash=True,
+    ),
+    Column(
+        lambda: _("Change"),
+        lambda row: format.percent(row.rate, arrow=False),
+        68,
+        align="right",
+        colour=lambda row, t: t.direction(row.rate),
+        order=lambda row: row.rate,
+    ),
+    Column(
+        lambda: _("Value"),
+        lambda row: format.money(row.value),
+        66,
+        align="right",
+        optional=2,
+        colour=lambda row, t: t.secondary,
+        order=lambda row: row.value,
+        exact=lambda row: _("{value} in 24 hours").format(value=format.exact(row.value)),
+    ),
+)
 
 
 class WatchList(Translated, QWidget):
@@ -122,16 +103,20 @@ class WatchList(Translated, QWidget):
         self._engine, self._errands, self._messages = engine, errands, messages
         self._rows: dict[str, Row] = {}
         self._mark = ""
-        self._titles: tuple[int, ...] = ()
-        self._box = QVBoxLayout(self)
-        self._box.setContentsMargins(0, 0, 0, 0)
-        self.view = self._make_view()
+        self.view = RowView(COLUMNS, _("Watch list"), self, compact=engine.settings.on("compact_rows"))
+        self.view.selected.connect(self._selected)
+        self.view.row_chosen.connect(self._selected)
+        self.view.menu_requested.connect(self._menu)
+        self.setFocusProxy(self.view)
+        box = QVBoxLayout(self)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.addWidget(self.view)
         self._sparks = QTimer(self)
         self._sparks.setInterval(SPARK_AGAIN_MS)
         self._sparks.timeout.connect(self._ask_sparks)
         self._sparks.start()
-        theme.changed.connect(self._fit)
-        self._fit()
+        theme.changed.connect(self._themed)
+        self._themed()
         self.words()
 
     def words(self) -> None:
@@ -250,35 +235,8 @@ class WatchList(Translated, QWidget):
                 row.closes = tuple(bars.close.tolist())
                 self.view.update_row(instrument, row)
 
-    # ------------------------------------------------------------ the table
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        """Qt's: as many columns as fit."""
-        super().resizeEvent(event)
-        self._fit()
-
-    def _fit(self) -> None:
+    def _themed(self) -> None:
         self.setMinimumWidth(theme.current().px(LEAST_WIDTH))
-        width = self._room()
-        if tuple(column.width for column in _columns(width)) != self._titles:
-            old, self.view = self.view, self._make_view()
-            old.hide()
-            old.deleteLater()
-            self.words()
-
-    def _room(self) -> int:
-        return round((self.width() - theme.current().px(12)) * 100 / theme.current().text_percent)
-
-    def _make_view(self) -> RowView:
-        columns = _columns(self._room())
-        self._titles = tuple(column.width for column in columns)
-        view = RowView(columns, _("Watch list"), self, compact=self._engine.settings.on("compact_rows"))
-        view.selected.connect(self._selected)
-        view.row_chosen.connect(self._selected)
-        view.menu_requested.connect(self._menu)
-        self._box.addWidget(view)
-        self.setFocusProxy(view)
-        return view
 
     def _selected(self, key: Key | None) -> None:
         if key is not None and key != self._mark:
