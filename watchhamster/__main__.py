@@ -88,6 +88,7 @@ def _open_desktop(asked: dict[str, str]) -> int:
             replay=Path(recording) if recording else None,
             replay_venue=asked.get("--venue", "upbit"),
             speed=speed_of(asked.get("--speed", "1")),
+            window=True,
         )
         return await build_engine(options, owner)
 

@@ -37,17 +37,19 @@ from watchhamster.engine.feed import Feed
 from watchhamster.engine.jobs import Firing, Job, Jobs
 from watchhamster.engine.outbox import Outbox, Policy
 from watchhamster.engine.owner import Owner
-from watchhamster.monitor.alerts import Alert
+from watchhamster.monitor.alerts import Alert, Parcel
 from watchhamster.monitor.status import StatusNode
 from watchhamster.notify.channels import ChannelConfig
 from watchhamster.notify.desktop import Show
-from watchhamster.services import VENUES, Services, back_up, restore, storage_status, venue_named
+from watchhamster.notify.render import Message
+from watchhamster.services import VENUES, Services, back_up, restore, storage_status, venue_named, verify
 from watchhamster.settings import Home, load_translations
 from watchhamster.storage.market import Retention
 from watchhamster.venues.capture import BadLine, CaptureWire, first_received_ns, read_capture
 from watchhamster.venues.upbit import price_steps
 
-DEMO_LIST = ("KRW-BTC", "KRW-ETH", "KRW-XRP", "KRW-SOL", "KRW-DOGE", "KRW-ADA", "KRW-SHIB", "KRW-LINK")
+_STARTED_KEY = "started_before"
+FIRST_LIST = ("KRW-BTC", "KRW-ETH", "KRW-XRP", "KRW-SOL", "KRW-DOGE", "KRW-ADA", "KRW-SHIB", "KRW-LINK")
 STILL_NS = 1_795_152_642 * SECOND_NS  # 2026-11-20 05:30:42 UTC: the moment of pictures
 REPLAY_TAIL_S = 5.0  # a recording's time runs on for so long after its last frame
 RECORDED_FRAMES_MAX = 20_000  # of a recording are looked at for the instruments in it
@@ -63,7 +65,7 @@ class Options:
     replay_venue: str = "upbit"
     speed: float = 1.0  # of the recording; infinite: as fast as it can be read
     instruments: tuple[str, ...] = ()  # in place of the watch list
-    show: Show | None = None  # how a window shows desktop notifications
+    window: bool = False  # a window shows desktop notifications
     still: bool = False  # the built-in exchange stands still at a fixed moment: for pictures
     clock: Clock = field(default_factory=SystemClock)  # whose time it lives in
 
@@ -154,8 +156,10 @@ async def _engine(
             base_url=services.url(name),
         )
         parts[name] = Part(feed, caller)
-    if options.demo and not desk.watch_list():
-        await desk.set_watch_list([instrument_of("upbit", symbol) for symbol in DEMO_LIST])
+    if options.replay is None and desk.get(_STARTED_KEY) is None:  # a first start shows a market, not a form
+        if not desk.watch_list():
+            await desk.set_watch_list([instrument_of("upbit", symbol) for symbol in FIRST_LIST])
+        await desk.put(_STARTED_KEY, b"1")
     only = [instrument_of(*split_instrument(instrument, "upbit")) for instrument in options.instruments] or None
     recorded = None
     if options.replay is not None:
@@ -174,15 +178,18 @@ async def _engine(
             return Text("quiet hours")
         return None
 
+    def show(message: Message, _parcel: Parcel) -> bool:
+        return engine.notify(message.title, message.tree)
+
     outbox = Outbox(
         desk,
         clock,
-        await services.channels(options.show),
+        await services.channels(show if options.window else None),
         policy=Policy(price_lifetime_s=60.0 * settings.number("alert_lifetime_minutes")),
         on_alert=lambda alert: engine.told(alert),
         hold=held,
     )
-    keeper = Keeper(services, outbox, clock, options.show)
+    keeper = Keeper(services, outbox, clock, show if options.window else None)
 
     async def serve() -> None:
         assert owner is not None
@@ -257,6 +264,7 @@ class Keeper:
         hour, minute = self.services.settings.text("backup_time").split(":")
         return [
             Job("backup", f"{int(minute)} {int(hour)} * * *", self._daily_backup, zone),
+            Job("verify", "40 4 * * *", self._verify, zone),
             Job("retention", "20 * * * *", self._tidy, zone, once_a="minute"),
         ]
 
@@ -287,6 +295,10 @@ class Keeper:
         copies = sorted(self.services.home.backups.glob("watchhamster-*.db"))
         for old in copies[:-kept]:
             old.unlink()
+
+    async def _verify(self, _firing: Firing) -> None:
+        """Damage is found within a day, put aside and asked for again."""
+        await verify(self.services, network=True)
 
     async def _tidy(self, _firing: Firing) -> None:
         """Nothing grows unseen: history within its limit and age, alerts within theirs."""

@@ -64,6 +64,7 @@ from watchhamster.services import (
     restore,
     trust,
     venue_named,
+    verify,
     writing,
 )
 from watchhamster.settings import Home, venue_url
@@ -592,16 +593,8 @@ async def _update(
 
 
 async def _verify(services: Services, engine: Engine | None) -> dict[str, Any]:
-    """Healing asks the venue only where one runs anyway: the command by itself never uses the network."""
-    refill = None
-    if engine is not None:
-        backfill = services.backfill()
-
-        async def refill(instrument: str, timeframe: str, since_ns: int, until_ns: int) -> None:
-            await backfill.candles(instrument, timeframe, since_ns, until_ns)
-
-    report = await services.market.verify(refill)
-    return msgspec.to_builtins(report)  # type: ignore[no-any-return]
+    """Healing asks the venue only where an engine runs anyway: the command by itself never uses the network."""
+    return msgspec.to_builtins(await verify(services, network=engine is not None))  # type: ignore[no-any-return]
 
 
 async def _back_up(services: Services, engine: Engine | None, *, file: str) -> dict[str, Any]:

@@ -52,7 +52,7 @@ from watchhamster.notify.http import Poster, check_url
 from watchhamster.notify.webhook import new_key
 from watchhamster.settings import Home, Settings
 from watchhamster.storage.desk import DeskStore
-from watchhamster.storage.market import MarketStore
+from watchhamster.storage.market import MarketStore, VerifyReport
 from watchhamster.venues.upbit import Upbit
 from watchhamster.venues.wire import HttpWire
 
@@ -311,6 +311,16 @@ def reading_desk(home: Home) -> Iterator[DeskStore]:
         yield store
     finally:
         store.close()
+
+
+async def verify(services: Services, *, network: bool) -> VerifyReport:
+    """Check every stored candle, put damage aside, and with `network` ask the venues for it again."""
+    backfill = services.backfill()
+
+    async def refill(instrument: str, timeframe: str, since_ns: int, until_ns: int) -> None:
+        await backfill.candles(instrument, timeframe, since_ns, until_ns)
+
+    return await services.market.verify(refill if network else None)
 
 
 async def back_up(services: Services, path: Path) -> dict[str, Any]:

@@ -218,7 +218,8 @@ class Engine:
         self._only = None if only is None else list(only)
         self._services = services
         self._on_stop = on_stop
-        self.on_show: Callable[[], None] | None = None  # the window sets it
+        self.on_show: Callable[[], None] | None = None  # the window sets these two
+        self.on_notify: Callable[[str, str], bool] | None = None
         self._recorded = recorded
         self._infos = {info.instrument: info for info in recorded.infos} if recorded is not None else {}
         self._infos_known = recorded is not None
@@ -810,6 +811,10 @@ class Engine:
             return False
         self.on_show()
         return True
+
+    def notify(self, title: str, text: str) -> bool:
+        """Show a desktop notification; False while there is nobody to show it."""
+        return self.on_notify is not None and self.on_notify(title, text)
 
     # ---------------------------------------------------------------- for the eye
 
