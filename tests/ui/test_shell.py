@@ -39,7 +39,8 @@ def shell(look: QApplication, qtbot: QtBot) -> Iterator[Shell]:
 
 def key(shell: Shell, text: str) -> None:
     """Press a key sequence as a person would."""
-    combination = QKeySequence(text)[0]
+    sequence: Any = QKeySequence(text)
+    combination = sequence[0]
     QTest.keyClick(QApplication.focusWidget() or shell, combination.key(), combination.keyboardModifiers())
 
 

@@ -132,7 +132,7 @@ def test_everything_nobody_caught_comes_into_one_log(qapp: QApplication, caplog:
         loop.close()
     finally:
         sys.excepthook, threading.excepthook = hooks
-        qInstallMessageHandler(None)  # type: ignore[arg-type]
+        qInstallMessageHandler(None)
     said = [(record.name, str(record.exc_info[1]) if record.exc_info else record.message) for record in caplog.records]
     assert ("watchhamster.ui", "in a slot") in said
     assert ("watchhamster.ui", "division by zero") in said

@@ -117,6 +117,10 @@ class Dock(Translated, QDockWidget):
         self.setAccessibleName(dock_title(self.name))
         self._head.update()
 
+    def add_tool(self, icon: str, spoken: Callable[[], str], run: Callable[[], object]) -> None:
+        """Give the head a button of the dock's own."""
+        self._head.add_tool(icon, spoken, run)
+
     def put_into_head(self, widget: QWidget) -> None:
         """Show a widget in place of the title."""
         self._head.hold(widget)
@@ -126,6 +130,7 @@ class _Head(Translated, QWidget):
     def __init__(self, dock: Dock) -> None:
         super().__init__(dock)
         self._dock = dock
+        self._own: list[tuple[QToolButton, Callable[[], str]]] = []
         self._float = self._button("float", lambda: dock.setFloating(not dock.isFloating()))
         self._close = self._button("close", dock.close)
         self._held: QWidget | None = None
@@ -144,9 +149,17 @@ class _Head(Translated, QWidget):
         for button, text in (
             (self._float, _("Float or dock {name}").format(name=title)),
             (self._close, _("Close {name}").format(name=title)),
+            *((button, spoken()) for button, spoken in self._own),
         ):
             button.setToolTip(text)
             button.setAccessibleName(text)
+
+    def add_tool(self, icon: str, spoken: Callable[[], str], run: Callable[[], object]) -> None:
+        button = self._button(icon, run)
+        self._own.append((button, spoken))
+        self._row.insertWidget(self._row.indexOf(self._float), button)
+        self.words()
+        self._themed()
 
     def hold(self, widget: QWidget) -> None:
         self._held = widget
@@ -179,7 +192,8 @@ class _Head(Translated, QWidget):
         font = t.font("small", bold=True)
         painter.setFont(font)
         painter.setPen(t.secondary)
-        room = QRect(theme.BETWEEN, 0, max(0, self._float.x() - theme.BETWEEN - theme.INSIDE), self.height())
+        first = self._own[0][0] if self._own else self._float
+        room = QRect(theme.BETWEEN, 0, max(0, first.x() - theme.BETWEEN - theme.INSIDE), self.height())
         text = QFontMetrics(font).elidedText(self._dock.windowTitle(), Qt.TextElideMode.ElideRight, room.width())
         painter.drawText(room, Qt.AlignmentFlag.AlignVCenter, text)
 
@@ -193,7 +207,7 @@ class _Head(Translated, QWidget):
 
     def _themed(self) -> None:
         t = theme.current()
-        for button in (self._float, self._close):
+        for button in (self._float, self._close, *(button for button, _spoken in self._own)):
             button.setIcon(theme.icon(str(button.property("icon-name")), "secondary"))
             button.setIconSize(QSize(t.px(14), t.px(14)))
             button.setFixedSize(t.px(24), t.px(24))

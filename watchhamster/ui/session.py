@@ -101,6 +101,7 @@ class Session(QObject):
             {"watch-list": self.watch_list, "order-book": self.book, "trades": self.tape, "journal": self.journal},
         )
         self.desk.dock("journal").put_into_head(self.journal.tabs)
+        self.desk.dock("watch-list").add_tool("plus", lambda: _("Add an instrument…"), shell.start_search)
         self.alerts_page = AlertsPage(self.rules, self.alerts, engine, errands)
         self.system = SystemPage(engine, self.bridge, self.system_log)
         self.settings = SettingsPage(engine, errands)
@@ -117,6 +118,7 @@ class Session(QObject):
         shell.top.choices = self._find
         shell.top.search.setEnabled(True)
         shell.top.timeframes.setEnabled(True)
+        self._name_panels()
         self._wire()
         self._actions()
         self._slow = QTimer(self)
@@ -236,7 +238,10 @@ class Session(QObject):
         )
 
     async def _history(self, instrument: str, name: str, since_ns: int, until_ns: int) -> tuple[Bars, list[Span]]:
+        """Candles, and what is known of the time up to the last of them: what has yet to come is no gap."""
         bars = await self.engine.bars(instrument, name, since_ns, until_ns)
+        if len(bars):
+            until_ns = min(until_ns, timeframe(name).next_ns(int(bars.open_ns[-1])))
         return bars, await self.engine.coverage(instrument, name, since_ns, until_ns)
 
     def _loaded(self, number: int, instrument: str, name: str, bars: Bars, spans: list[Span]) -> None:
@@ -740,7 +745,11 @@ class Session(QObject):
             self._show_marks()
             self._show_price()
         self.watch_list.refresh()
+        self._name_panels()
         self.slow_beat()
+
+    def _name_panels(self) -> None:
+        self.tape.setAccessibleName(_("Trades"))
 
     def _scheme_changed(self, _scheme: Qt.ColorScheme) -> None:
         if self._look.theme == "system":

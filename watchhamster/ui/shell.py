@@ -464,6 +464,7 @@ class TopBar(QWidget):
         self.choices: Callable[[str], list[Choice]] = lambda _query: []
         self.search = Finder(self, lambda query: self.choices(query), lambda: (_("Search  /"), _("Search instruments")))
         self.search.setEnabled(False)
+        self._glass = self.search.addAction(theme.icon("search", "secondary"), QLineEdit.ActionPosition.LeadingPosition)
         self.instrument = _InstrumentLabel(self)
         self.timeframes = _Timeframes(self)
         self.clock = _Clock(self)
@@ -493,6 +494,7 @@ class TopBar(QWidget):
     def _themed(self) -> None:
         t = theme.current()
         self.setFixedHeight(t.px(44))
+        self._glass.setIcon(theme.icon("search", "secondary"))
         self.search.setFixedWidth(t.px(190))
         self._fit()
 
