@@ -639,6 +639,11 @@ def data_size(as_json: Json = False) -> None:
             print(f"{row['instrument']:<20} {row['timeframe']:<4} {row['candles']:>12,} {row['bytes']:>14,}")
 
 
+def _read(command: str, **arguments: Any) -> Any:
+    """What the owner of this home knows if one runs, else what its file says."""
+    return _wait(commands.ask_or_read(_home(), command, arguments))
+
+
 def _act(command: str, **arguments: Any) -> Any:
     """Do a thing that writes: through the owner of this home if one runs, else here."""
     return _wait(commands.act(_home(), command, arguments))
@@ -702,7 +707,7 @@ def alert_list(
     as_json: Json = False,
 ) -> None:
     """What fired, newest last."""
-    rows = commands.stored_rules(_home()) if rules else commands.stored_alerts(_home(), count)
+    rows = _read("alert.rules") if rules else _read("alert.list", count=count)
     for row in rows:
         if as_json:
             _print(row)
@@ -717,7 +722,7 @@ def alert_list(
 @alert.command("show")
 def alert_show(alert_id: int, as_json: Json = False) -> None:
     """One alert with its evidence and the receipts of its deliveries."""
-    row = commands.stored_alert(_home(), alert_id)
+    row = _read("alert.show", alert_id=alert_id)
     if as_json:
         _print(row)
         return

@@ -471,35 +471,42 @@ def replay_rule(
     return Tried([msgspec.to_builtins(f) for f in found.firings], msgspec.to_builtins(found.summary), warnings)
 
 
-def stored_rules(home: Home) -> list[dict[str, Any]]:
-    """The rules of the home."""
+async def ask_or_read(home: Home, command: str, arguments: dict[str, Any]) -> Any:
+    """What the owner of the home knows, else what its file says. Nothing is written."""
+    try:
+        return await ask(home, command, **arguments)
+    except Unavailable as error:
+        if error.code != "no_owner":
+            raise
     if not home.desk_db.exists():
-        return []
+        return READS[command](None, **arguments)
     with reading_desk(home) as desk:
-        return [msgspec.to_builtins(rule) for rule in desk.rules()]
+        return READS[command](desk, **arguments)
 
 
-def stored_alerts(home: Home, count: int) -> list[dict[str, Any]]:
+def _rules(desk: DeskStore | None) -> list[dict[str, Any]]:
+    return [] if desk is None else [msgspec.to_builtins(rule) for rule in desk.rules()]
+
+
+def _alerts(desk: DeskStore | None, *, count: int) -> list[dict[str, Any]]:
     """The last alerts, oldest first."""
-    if not home.desk_db.exists():
-        return []
-    with reading_desk(home) as desk:
-        return [_alert_record(alert) for alert in desk.alerts(limit=count)]
+    return [] if desk is None else [_alert_record(alert) for alert in desk.alerts(limit=count)]
 
 
-def stored_alert(home: Home, alert_id: int) -> dict[str, Any]:
-    """One alert and its deliveries. Raises `UsageError` (`unknown_alert`)."""
-    if home.desk_db.exists():
-        with reading_desk(home) as desk:
-            alert = desk.alert(alert_id)
-            if alert is not None:
-                deliveries = [msgspec.to_builtins(delivery) for delivery in desk.deliveries(alert_id)]
-                return _alert_record(alert) | {"deliveries": deliveries}
-    raise UsageError(
-        "unknown_alert",
-        Text("There is no alert {id}.", {"id": alert_id}),
-        Text("watchhamster alert list shows what there is."),
-    )
+def _alert(desk: DeskStore | None, *, alert_id: int) -> dict[str, Any]:
+    """One alert and its deliveries."""
+    alert = None if desk is None else desk.alert(alert_id)
+    if desk is None or alert is None:
+        raise UsageError(
+            "unknown_alert",
+            Text("There is no alert {id}.", {"id": alert_id}),
+            Text("watchhamster alert list shows what there is."),
+        )
+    deliveries = [msgspec.to_builtins(delivery) for delivery in desk.deliveries(alert_id)]
+    return _alert_record(alert) | {"deliveries": deliveries}
+
+
+READS: Final[Mapping[str, Callable[..., Any]]] = {"alert.rules": _rules, "alert.list": _alerts, "alert.show": _alert}
 
 
 def _alert_record(alert: Alert) -> dict[str, Any]:
@@ -525,7 +532,9 @@ async def act(home: Home, command: str, arguments: dict[str, Any]) -> Any:
 
 
 async def perform(command: str, arguments: Mapping[str, Any], services: Services, engine: Engine | None = None) -> Any:
-    """One of `ACTIONS`, on open files and, where it runs, through the engine."""
+    """One of `ACTIONS` or `READS`, on open files and, where it runs, through the engine."""
+    if command in READS:
+        return READS[command](services.desk, **arguments)
     action = ACTIONS.get(command)
     if action is None:
         raise UsageError(
