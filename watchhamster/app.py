@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from watchhamster.commands import perform
 from watchhamster.core.instruments import InstrumentInfo, instrument_of, split_instrument

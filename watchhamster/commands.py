@@ -70,6 +70,7 @@ from watchhamster.services import (
 from watchhamster.settings import Home, venue_url
 from watchhamster.storage.candle_files import export as write_export
 from watchhamster.storage.candle_files import import_file
+from watchhamster.storage.desk import DeskStore
 from watchhamster.venues.capture import BadLine, read_capture
 from watchhamster.venues.upbit import parse_candles
 from watchhamster.venues.wire import HttpWire
