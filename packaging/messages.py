@@ -69,8 +69,7 @@ def in_file(path: Path) -> Iterator[tuple[int, Message]]:
             value = statement.value  # type: ignore[attr-defined]
             assert isinstance(value, ast.Dict)
             for entry in value.values:
-                text = entry.elts[-1] if isinstance(entry, ast.Tuple) else entry
-                for message in literals(text) or []:
+                for message in literals(entry.elts[-1] if isinstance(entry, ast.Tuple) else entry) or []:
                     yield entry.lineno, (message, None, None)
 
 
@@ -110,10 +109,13 @@ def problems(template: Catalog, translated: Catalog) -> list[str]:
             continue
         if message.fuzzy:
             found.append(f"not certain: {first!r}")
-        allowed = set().union(*(places(m) for m in (message_id if isinstance(message_id, tuple) else (message_id,))))
-        for text in variants:
-            if places(text) - allowed or (not isinstance(message_id, tuple) and places(text) != allowed):
-                found.append(f"other places: {first!r} -> {text!r}")
+        allowed = set().union(*map(places, message_id if isinstance(message_id, tuple) else (str(message_id),)))
+        whole = not isinstance(message_id, tuple)  # a plural's forms need not all say the number
+        found += [
+            f"other places: {first!r} -> {text!r}"
+            for text in map(str, variants)
+            if places(text) - allowed or (whole and places(text) != allowed)
+        ]
     held = {(message.id, message.context) for message in translated if message.id}
     found += [f"no longer used: {message_id!r}" for message_id, _context in sorted(held - wanted, key=str)]
     return found

@@ -116,7 +116,7 @@ class SystemPage(Translated, QWidget):
         self._head.setText(_("Log"))
         for name, title, meaning in (
             ("up", _("Running for"), _("since this start")),
-            ("feed", _("Latency"), _("from the venue's clock to ours; it holds the difference of the clocks too")),
+            ("feed", _("Latency"), _("of a ping's round trip, to the slowest venue")),
             ("rate", _("Messages"), _("from all feeds together")),
             ("memory", _("Memory"), _("of this process, resident")),
             (
