@@ -132,10 +132,10 @@ class Backfill:
         has those complete. Raises `Unavailable` when the venue cannot be reached; what came before that is stored.
         """
         tf = timeframe_of(timeframe) if isinstance(timeframe, str) else timeframe
-        until_ns = min(until_ns, tf.open_ns(self._clock.now_ns() - _FRESH_NS))
+        caller = self._caller_for(split_instrument(instrument)[0])
+        until_ns = min(until_ns, tf.open_ns(self._clock.now_ns() - caller.ahead_ns - _FRESH_NS))
         if until_ns <= since_ns:
             return Bars.empty()
-        caller = self._caller_for(split_instrument(instrument)[0])
         if network:
             if tf.name in caller.venue.timeframes:
                 await self._fetch(caller, instrument, tf, since_ns, until_ns, priority)

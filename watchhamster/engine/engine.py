@@ -52,6 +52,9 @@ SECOND, MINUTE, DAY = timeframe("1s"), timeframe("1m"), timeframe("1d")
 STORED = (SECOND, MINUTE)  # live candles that are kept; larger ones are folded when they are asked for
 SETTLE_NS = 2 * SECOND_NS  # a bar is asked about so long after its end
 CONFIRM_S = 5.0  # at most so often, but always after a minute's end
+AGAIN_S = 15.0  # after what a venue did not answer
+LISTED_S = 6 * 3600.0  # the list of instruments is read again
+FILL_BARS = 20_000  # are had in the memory at once, at most
 TRADES_BACK_NS = 600 * SECOND_NS  # a start fills so much from trades, what is older from candles
 STATE_KEY = "watch_state"
 _EARLY_MAX = 50_000
@@ -179,6 +182,16 @@ class _Live:
         self.widening = False
 
 
+class _Days:
+    """The days of the open week (month, year) that the window shows; today's is in the making."""
+
+    def __init__(self, instrument: str, frame: Timeframe, until_ns: int) -> None:
+        self.instrument = instrument
+        self.frame = frame
+        self.until_ns = until_ns  # when today began
+        self.candles: list[Candle] | None = None  # None: on their way
+
+
 class Engine:
     """What the window, the command line and the tests hold. Runs on the loop that started it."""
 
@@ -231,7 +244,7 @@ class Engine:
         self._list: list[str] = []
         self._focus: tuple[str, Timeframe] | None = None
         self._lives: dict[str, _Live] = {}
-        self._daily: dict[tuple[str, str], list[Candle]] = {}  # the open week's (month's, year's) days
+        self._days: _Days | None = None
         self._forming_needed: dict[str, list[Timeframe]] = {}  # instrument -> timeframes of rules on open bars
         self._observers: list[Callable[[Event | Alert], None]] = []
         self._group: asyncio.TaskGroup | None = None
@@ -311,7 +324,7 @@ class Engine:
         over = {alert.rule_id for alert in alerts if alert.kind == "rule" and alert.resolved_ns is not None}
         for rule in self._rules:
             if rule.id in over and not rule.repeat and rule.enabled:
-                self._run(self.save_rule(msgspec.structs.replace(rule, enabled=False)), "switching a rule off")
+                self._run(self._store_rule(msgspec.structs.replace(rule, enabled=False)), "switching a rule off")
 
     # ---------------------------------------------------------------- start, stop
 
@@ -338,9 +351,10 @@ class Engine:
             for name, part in self._parts.items():
                 group.create_task(part.feed.run(), name=f"feed {name}")
             group.create_task(self._beat(), name="beat")
-            self._run(self.instruments(), "reading the list of instruments")
+            group.create_task(self._closing(), name="closing bars")
+            group.create_task(self._learn(), name="instruments")
             self._want()
-            self._warm()
+            self._prepare()
             begun.set()
 
     async def stop(self) -> None:
@@ -425,41 +439,62 @@ class Engine:
                         kinds = self._recorded.kinds.get(instrument, frozenset())
                         wants = [want for want in wants if want.symbol != symbol or want.kind in kinds]
             part.feed.set_wants(wants, {i: at for i, at in resume.items() if split_instrument(i)[0] == name})
-        for instrument, name in self._watch.needs():
-            self._widen(instrument, timeframe(name))
 
     def _begin(self, instrument: str, now_ns: int) -> int:
         """Take an instrument up; returns since when its trades are asked for."""
-        last_ns = self._history.last_ns(instrument, MINUTE.name)
+        known: dict[Timeframe, int] = {}  # until when there are candles
+        for frame in STORED:
+            last_ns = self._history.last_ns(instrument, frame.name)
+            if last_ns is not None:
+                known[frame] = frame.next_ns(last_ns)
         since_ns = MINUTE.open_ns(now_ns)
-        if last_ns is not None:
-            known_ns = MINUTE.next_ns(last_ns)
-            if now_ns - known_ns <= TRADES_BACK_NS:
-                since_ns = min(known_ns, since_ns)
-            else:
-                self._run(self._backfill.candles(instrument, MINUTE, known_ns, since_ns), f"history of {instrument}")
-        self._lives[instrument] = _Live(instrument, since_ns, self._origin)
+        if known and now_ns - (first_ns := MINUTE.open_ns(min(known.values()))) <= TRADES_BACK_NS:
+            since_ns = min(since_ns, first_ns)
+            known.clear()
+        live = self._lives[instrument] = _Live(instrument, since_ns, self._origin)
+        for frame, known_ns in known.items():
+            self._fill(live, frame, known_ns, since_ns)
         return since_ns
+
+    def _fill(self, live: _Live, frame: Timeframe, since_ns: int, until_ns: int) -> None:
+        """Ask the venue for candles that are missing there, until it has told or nobody wants them any more."""
+
+        async def work() -> None:
+            end_ns = until_ns
+            while end_ns > since_ns and self._lives.get(live.instrument) is live:
+                begin_ns = max(since_ns, end_ns - FILL_BARS * frame.approximate_ns)
+                try:
+                    await self._backfill.candles(live.instrument, frame, begin_ns, end_ns)
+                except Unavailable as error:
+                    log.info("%s candles of %s have to wait: %s", frame.name, live.instrument, error)
+                    await self.clock.sleep(AGAIN_S)
+                else:
+                    end_ns = begin_ns
+
+        if self._recorded is None:  # a recording has nothing before it
+            self._run(work(), f"{frame.name} candles of {live.instrument}")
 
     def _refill(self, live: _Live, event_ns: int) -> None:
         """A trade came for a time whose candles are folded for good: the venue's candles replace ours there."""
-        since_ns, until_ns = MINUTE.open_ns(event_ns), MINUTE.next_ns(MINUTE.open_ns(event_ns))
-        self._run(self._refilled(live, since_ns, until_ns), f"a late trade's minute of {live.instrument}")
+        for frame in STORED:
+            self._run(self._refilled(live, frame, frame.open_ns(event_ns)), f"a late trade of {live.instrument}")
 
-    async def _refilled(self, live: _Live, since_ns: int, until_ns: int) -> None:
+    async def _refilled(self, live: _Live, frame: Timeframe, open_ns: int) -> None:
         part = self._parts[split_instrument(live.instrument)[0]]
-        query = part.feed.venue.candles(live.symbol, MINUTE, since_ns, until_ns)
+        query = part.feed.venue.candles(live.symbol, frame, open_ns, frame.next_ns(open_ns))
         page = await part.caller.call(query, "bulk", market=live.symbol)
-        candles = [msgspec.structs.replace(c, revision=1) for c in page.rows if c.closed and c.open_ns == since_ns]
+        candles = [msgspec.structs.replace(c, revision=1) for c in page.rows if c.closed and c.open_ns == open_ns]
         self._keep(candles)
         self.outbox.add(self._judge_closed(candles))
 
     def _widen(self, instrument: str, frame: Timeframe) -> None:
         """Build this timeframe live, too; its open candle begins with the minutes of before."""
         live = self._lives.get(instrument)
-        if live is None or frame.name in live.whole_from or frame.approximate_ns > DAY.approximate_ns:
+        if live is None or frame.name in live.whole_from:
             return
-        if not live.widening:
+        if frame.approximate_ns > DAY.approximate_ns:  # no builder reaches so far: see `_ended`
+            live.whole_from[frame.name] = frame.open_ns(self.clock.now_ns())
+        elif not live.widening:
             live.widening = True
             self._run(self._widened(live), f"larger candles of {instrument}")
 
@@ -469,13 +504,20 @@ class Engine:
             until_ns = max(until_ns, live.since_ns)
             frames = self._frames(live.instrument)
             day_ns = DAY.open_ns(until_ns)
-            bars = await self._backfill.candles(live.instrument, MINUTE, day_ns, until_ns)
+            recorded = self._recorded is not None  # it has nothing before it: its first bars are not whole
+            bars = await self._backfill.candles(live.instrument, MINUTE, day_ns, until_ns, network=not recorded)
             seed = list(bars.candles(live.instrument, MINUTE.name, "backfill"))
             live.builder = live.builder.widened(frames, seed, until_ns)
             for frame in frames:
-                live.whole_from.setdefault(frame.name, max(day_ns, frame.open_ns(until_ns)))
+                begin_ns = frame.open_ns(until_ns)
+                if recorded and begin_ns < live.since_ns:
+                    begin_ns = frame.next_ns(begin_ns)
+                live.whole_from.setdefault(frame.name, max(day_ns, begin_ns))
         except ValueError:
-            log.warning("%s: larger candles begin with their next bar", live.instrument)
+            log.info("larger candles of %s have to wait: it trades too much just now", live.instrument)
+        except WatchHamsterError:
+            await self.clock.sleep(AGAIN_S)
+            raise
         finally:
             live.widening = False
 
@@ -493,8 +535,13 @@ class Engine:
             now_ns = self.clock.now_ns()
             self._count()
             self.outbox.add(_worded(alert) for alert in self._watch.tick(now_ns))
-            self._warm()
-            await self._close_bars(now_ns)
+            self._prepare()
+
+    async def _closing(self) -> None:
+        """Beside the beat: a venue may take its time to answer."""
+        while True:
+            await self.clock.sleep(1.0)
+            await self._close_bars(self.clock.now_ns())
 
     def _count(self) -> None:
         total = sum(part.feed.messages for part in self._parts.values())
@@ -505,9 +552,11 @@ class Engine:
 
     async def _close_bars(self, now_ns: int) -> None:
         """Ask about bars that no later trade has closed, and say what is known."""
-        end_ns = now_ns - SETTLE_NS
+        end_ns = now_ns - SETTLE_NS - max((part.caller.ahead_ns for part in self._parts.values()), default=0)
         minute_ns = MINUTE.open_ns(end_ns)
         now = self.clock.monotonic()
+        if minute_ns < self._minute_ns - 2 * MINUTE.approximate_ns:
+            self._minute_ns = minute_ns  # the clock was set back
         over = minute_ns > self._minute_ns
         if not over and now - self._confirmed_at < CONFIRM_S:
             return
@@ -524,6 +573,21 @@ class Engine:
                 return  # asked again in a moment
         if over:
             self._minute_ns = minute_ns
+            self._ended(end_ns)
+
+    def _ended(self, end_ns: int) -> None:
+        """Weeks, months and years that are over, for the rules on them: the venue's candles are taken."""
+        for instrument, name in self._watch.needs():
+            frame, live = timeframe(name), self._lives.get(instrument)
+            if frame.approximate_ns > DAY.approximate_ns and live is not None:
+                since_ns, until_ns = live.whole_from.get(name, end_ns), frame.open_ns(end_ns)
+                if since_ns < until_ns:
+                    self._run(self._long(live, frame, since_ns, until_ns), f"{name} candles of {instrument}")
+
+    async def _long(self, live: _Live, frame: Timeframe, since_ns: int, until_ns: int) -> None:
+        bars = await self._backfill.candles(live.instrument, frame, since_ns, until_ns)
+        live.whole_from[frame.name] = until_ns
+        self.outbox.add(self._judge_closed(list(bars.candles(live.instrument, frame.name, "backfill"))))
 
     async def _confirm(self, part: Part, lives: Sequence[_Live], end_ns: int) -> bool:
         """Whether the venue has told that nothing is missing before `end_ns`; what was, has come."""
@@ -563,13 +627,14 @@ class Engine:
         whole_ns = feed.whole_since_ns(live.instrument)
         if whole_ns is not None and whole_ns > max(live.marked_ns, live.since_ns):
             hole_ns, live.marked_ns = live.marked_ns, MINUTE.next_ns(MINUTE.open_ns(whole_ns))
-            self._run(self._backfill.candles(live.instrument, MINUTE, hole_ns, live.marked_ns), "a hole in the trades")
+            for frame in STORED:
+                self._fill(live, frame, hole_ns, live.marked_ns)
         if until_ns > live.marked_ns:
             for frame in STORED:
                 self._history.mark(live.instrument, frame.name, live.marked_ns, until_ns)
             for instrument, name in self._watch.needs():
-                if instrument == live.instrument and name not in ("1s", "1m") and name in live.whole_from:
-                    frame = timeframe(name)
+                frame = timeframe(name)
+                if instrument == live.instrument and frame in live.builder.timeframes and frame not in STORED:
                     since_ns = max(frame.open_ns(live.marked_ns), live.whole_from[name])
                     if frame.open_ns(until_ns) > since_ns:
                         self._history.mark(instrument, name, since_ns, frame.open_ns(until_ns))
@@ -577,31 +642,44 @@ class Engine:
 
     # ---------------------------------------------------------------- rules
 
-    def _warm(self) -> None:
-        """Give waiting rules their history."""
+    def _prepare(self) -> None:
+        """Have larger candles built where they are wanted, and give waiting rules their history."""
+        for instrument, name in self._watch.needs():
+            self._widen(instrument, timeframe(name))
+        if self._focus is not None:
+            instrument, frame = self._focus
+            self._widen(instrument, min(frame, DAY, key=lambda f: f.approximate_ns))
+            if frame.approximate_ns > DAY.approximate_ns:
+                self._have_days(instrument, frame)
         for wanted in self._watch.wanted():
             key = (wanted.rule_id, wanted.instrument)
-            if wanted.instrument in self._lives and key not in self._warming:
+            live = self._lives.get(wanted.instrument)
+            # First the candles, then the history: so no bar falls between them.
+            if live is not None and wanted.timeframe in live.whole_from and key not in self._warming:
                 self._warming.add(key)
                 self._run(self._warmed(wanted, key), f"history of rule {wanted.rule_id}")
 
     async def _warmed(self, wanted: Wanted, key: tuple[int, str]) -> None:
+        frame = timeframe(wanted.timeframe)
         try:
-            frame = timeframe(wanted.timeframe)
-            now_ns = self.clock.now_ns()
-            until_ns = frame.open_ns(now_ns)
+            until_ns = frame.open_ns(self.clock.now_ns())
             since_ns = wanted.first_bar_ns
             if since_ns is None:
-                since_ns = until_ns - wanted.bars * frame.approximate_ns
-                if wanted.watched_until_ns is not None:
-                    since_ns = min(since_ns, wanted.watched_until_ns - wanted.bars * frame.approximate_ns)
-            try:
-                bars = await self._backfill.candles(wanted.instrument, frame, since_ns, until_ns)
-            except Unavailable:
-                bars = await self._backfill.candles(wanted.instrument, frame, since_ns, until_ns, network=False)
+                from_ns = until_ns if wanted.watched_until_ns is None else min(until_ns, wanted.watched_until_ns)
+                since_ns = from_ns - wanted.bars * frame.approximate_ns
+            bars = await self._history_of(wanted, frame, since_ns, until_ns)
             self.outbox.add(self._watch.warm(wanted.rule_id, wanted.instrument, bars, self.clock.now_ns()))
+        except WatchHamsterError:
+            await self.clock.sleep(AGAIN_S)
+            raise
         finally:
             self._warming.discard(key)
+
+    async def _history_of(self, wanted: Wanted, frame: Timeframe, since_ns: int, until_ns: int) -> Bars:
+        """The bars before now. A rule that looks at its own bar only, and has no past, waits for no venue."""
+        alone = wanted.bars == 1 and wanted.watched_until_ns is None
+        network = self._recorded is None and not alone
+        return await self._backfill.candles(wanted.instrument, frame, since_ns, until_ns, network=network)
 
     def rules(self) -> list[Rule]:
         """The tenant's rules."""
@@ -614,6 +692,9 @@ class Engine:
             await self.find(instrument)
         if rule.created_ns == 0:
             rule = msgspec.structs.replace(rule, created_ns=self.clock.now_ns())
+        return await self._store_rule(rule)
+
+    async def _store_rule(self, rule: Rule) -> Rule:
         saved = await self._rows.save_rule(rule)
         self._rules = [r for r in self._rules if r.id != saved.id]
         self._rules.append(saved)
@@ -633,7 +714,7 @@ class Engine:
         self.outbox.add(self._watch.set_rules(self._rules))
         if self._group is not None:
             self._want()
-            self._warm()
+            self._prepare()
 
     async def try_rule(self, rule: Rule, since_ns: int, until_ns: int) -> Replay:
         """When a rule would have fired on its first instrument's history."""
@@ -646,14 +727,30 @@ class Engine:
     # ---------------------------------------------------------------- markets
 
     async def instruments(self) -> list[InstrumentInfo]:
-        """Everything the venues list, read once."""
+        """Everything the venues list, as it was within the last hours."""
         async with self._infos_lock:
             if not self._infos_known:
-                for part in self._parts.values():
-                    infos = await part.caller.call(part.feed.venue.markets(), "urgent")
-                    self._infos |= {info.instrument: info for info in infos}
-                self._infos_known = True
+                await self._read_instruments()
         return list(self._infos.values())
+
+    async def _read_instruments(self) -> None:
+        found: dict[str, InstrumentInfo] = {}
+        for part in self._parts.values():
+            infos = await part.caller.call(part.feed.venue.markets(), "urgent")
+            found |= {info.instrument: info for info in infos}
+        self._infos, self._infos_known = found, True
+
+    async def _learn(self) -> None:
+        """Keep the list of instruments: new ones come, and warnings come and go."""
+        while self._recorded is None:
+            try:
+                async with self._infos_lock:
+                    await self._read_instruments()
+            except WatchHamsterError as error:
+                log.info("the list of instruments has to wait: %s", error)
+                await self.clock.sleep(AGAIN_S)
+            else:
+                await self.clock.sleep(LISTED_S)
 
     def info(self, instrument: str) -> InstrumentInfo | None:
         """What a venue says of an instrument, once it has been read."""
@@ -693,11 +790,12 @@ class Engine:
         return candle if candle is not None and candle.open_ns >= live.whole_from.get(frame.name, 1 << 62) else None
 
     def _forming_days(self, live: _Live, frame: Timeframe) -> Candle | None:
-        days = self._daily.get((live.instrument, frame.name))
-        today = live.builder.forming(DAY)
-        if days is None or today is None or today.open_ns < live.whole_from.get(DAY.name, 1 << 62):
+        days, today = self._days, live.builder.forming(DAY)
+        if days is None or days.candles is None or (days.instrument, days.frame) != (live.instrument, frame):
             return None
-        candle = fold([*(day for day in days if day.open_ns < today.open_ns), today], frame)[-1]
+        if today is None or today.open_ns != days.until_ns or today.open_ns < live.whole_from.get(DAY.name, 1 << 62):
+            return None
+        candle = fold([*days.candles, today], frame)[-1]
         return msgspec.structs.replace(candle, closed=False, origin=self._origin)
 
     def watch_list(self) -> list[str]:
@@ -720,15 +818,25 @@ class Engine:
         if self._group is None:
             return
         self._want()
-        self._widen(instrument, frame)
-        if frame.approximate_ns > DAY.approximate_ns:
-            self._widen(instrument, DAY)
-            self._run(self._days(instrument, frame), f"days of {instrument}")
+        self._prepare()
 
-    async def _days(self, instrument: str, frame: Timeframe) -> None:
-        now_ns = self.clock.now_ns()
-        bars = await self._backfill.candles(instrument, DAY, frame.open_ns(now_ns), DAY.open_ns(now_ns))
-        self._daily[instrument, frame.name] = list(bars.candles(instrument, DAY.name, "backfill"))
+    def _have_days(self, instrument: str, frame: Timeframe) -> None:
+        """The days before today, read again when a day has passed."""
+        day_ns = DAY.open_ns(self.clock.now_ns() - SETTLE_NS)
+        days = self._days
+        if days is None or (days.instrument, days.frame, days.until_ns) != (instrument, frame, day_ns):
+            self._days = days = _Days(instrument, frame, day_ns)
+            self._run(self._read_days(days), f"days of {instrument}")
+
+    async def _read_days(self, days: _Days) -> None:
+        try:
+            bars = await self._backfill.candles(days.instrument, DAY, days.frame.open_ns(days.until_ns), days.until_ns)
+            days.candles = list(bars.candles(days.instrument, DAY.name, "backfill"))
+        except WatchHamsterError:
+            await self.clock.sleep(AGAIN_S)
+            if self._days is days:
+                self._days = None
+            raise
 
     # ---------------------------------------------------------------- alerts
 
@@ -915,9 +1023,10 @@ _FEED_STATES: Mapping[str, State] = {
 def _worded(alert: Alert) -> Alert:
     """A feed's alert with the sentence of its reason; the watch knows only the word."""
     values = alert.text.values
-    if alert.kind != "feed" or values.get("reason") not in FEED_REASONS:
-        return alert
-    reason = Text(FEED_REASONS[str(values["reason"])], values)
+    word = values.get("reason")
+    if alert.kind != "feed" or not isinstance(word, str) or word not in FEED_REASONS:
+        return alert  # not a feed's, or worded before, in the row that it was read from
+    reason = Text(FEED_REASONS[word], values)
     return msgspec.structs.replace(alert, text=Text(alert.text.message, {"what": values["what"], "reason": reason}))
 
 

@@ -69,7 +69,7 @@ class Limiter:
         on_ban: Callable[[Mapping[str, int]], None] | None = None,
         waiting_max: int = 256,
     ) -> None:
-        self._clock = clock
+        self.clock = clock
         self._on_ban = on_ban
         self._groups = {name: _Group(name, quota, clock, self._banned, waiting_max) for name, quota in quotas.items()}
         for name, until_ns in (bans or {}).items():
@@ -94,7 +94,7 @@ class Limiter:
 
     def bans(self) -> dict[str, int]:
         """Groups the venue has blocked, and until when (wall nanoseconds)."""
-        now, now_ns = self._clock.monotonic(), self._clock.now_ns()
+        now, now_ns = self.clock.monotonic(), self.clock.now_ns()
         return {
             name: now_ns + int((group.closed_until - now) * 1e9)
             for name, group in self._groups.items()
@@ -103,7 +103,7 @@ class Limiter:
 
     def closed_s(self, group: str) -> float:
         """Seconds until the group may be used again; 0 when it is open."""
-        return max(0.0, self._groups[group].closed_until - self._clock.monotonic())
+        return max(0.0, self._groups[group].closed_until - self.clock.monotonic())
 
     def capacity(self, group: str) -> float:
         """Calls a window that are allowed just now: the quota, or less after refusals."""

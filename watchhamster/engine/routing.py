@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import email.utils
 from typing import TypeVar
 
-from watchhamster.core.ports import Query, RateLimited, Unavailable, Venue, WatchHamsterError, Wire
+from watchhamster.core.ports import Query, RateLimited, Response, Unavailable, Venue, WatchHamsterError, Wire
 from watchhamster.core.text import Text
+from watchhamster.core.timeframes import SECOND_NS
 from watchhamster.engine.limits import Limiter, Priority
 
 T = TypeVar("T")
@@ -20,6 +22,7 @@ class Caller:
     def __init__(self, venue: Venue, wire: Wire, limiter: Limiter) -> None:
         self.venue = venue
         self.limiter = limiter
+        self.ahead_ns = 0  # our clock is so much ahead of the venue's, surely; by the Date of its last answer
         self._wire = wire
 
     async def call(
@@ -40,6 +43,7 @@ class Caller:
             ):
                 async with asyncio.timeout(timeout_s):
                     response = await self._wire.request(request)
+                self._compare_clocks(response)
                 remaining = self.venue.remaining(response)
                 try:
                     answer = query.parse(response)
@@ -60,3 +64,12 @@ class Caller:
                 ),
                 Text("Check the connection, or try again in a moment."),
             ) from None
+
+    def _compare_clocks(self, response: Response) -> None:
+        """A clock that runs ahead would call bars closed that are not. A Date has whole seconds, so one is allowed."""
+        try:
+            theirs = email.utils.parsedate_to_datetime(response.headers["date"])
+        except (KeyError, ValueError):
+            return
+        ahead_ns = self.limiter.clock.now_ns() - (int(theirs.timestamp()) + 1) * SECOND_NS
+        self.ahead_ns = max(0, ahead_ns)

@@ -6,6 +6,7 @@ The venue hangs below `/upbit`; `/sim/…` is the control side, which no fault t
 from __future__ import annotations
 
 import asyncio
+import email.utils
 import gzip
 import json
 import socket
@@ -283,7 +284,8 @@ class Simulator:
                 if "gzip" in headers.get("accept-encoding", "") and len(data) > 1000:
                     data = gzip.compress(data, 1)
                     fields = [*fields, ("Content-Encoding", "gzip")]
-                fields = [*fields, ("Content-Length", str(len(data)))]
+                date = email.utils.formatdate(self.now_ns() // SECOND_NS, usegmt=True)
+                fields = [*fields, ("Content-Length", str(len(data))), ("Date", date)]
                 _say(connection, writer, h11.Response(status_code=reply.status, headers=fields))
                 if reply.cut:
                     writer.write(data[: len(data) // 2])
