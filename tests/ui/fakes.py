@@ -83,6 +83,7 @@ class FakeEngine:
         self.clock = FakeClock()
         self.board = Board()
         self.demo = True
+        self.tenant = "default"
         self.settings = Settings(Rows({"theme": "dark", **settings}))
         self.started_ns = NOW_NS - 3600 * SECOND_NS
         self.muted_until_ns: int | None = None

@@ -182,6 +182,30 @@ def test_a_failed_errand_is_told_and_spares_the_others(drive: Drive[Any]) -> Non
     drive(case())
 
 
+def test_a_callback_that_fails_spares_the_others_too(drive: Drive[Any]) -> None:
+    async def case() -> None:
+        async with errands() as (work, told):
+            owner, got = QWidget(), list[int]()
+
+            async def answer() -> int:
+                return 1
+
+            async def fail() -> int:
+                raise Unavailable("away", Text("Nobody answers."))
+
+            def break_down(_anything: object) -> None:
+                raise ValueError("our fault")
+
+            work.run(owner, answer(), break_down)
+            work.run(owner, fail(), None, break_down)
+            work.run(owner, answer(), got.append)
+            await settled(work)
+            assert [str(error) for error in told] == ["our fault", "our fault"]
+            assert got == [1]
+
+    drive(case())
+
+
 def test_closing_ends_what_still_runs(drive: Drive[Any]) -> None:
     async def case() -> None:
         ended = []

@@ -49,8 +49,8 @@ def test_the_template_agrees_with_the_source_and_has_not_shrunk(messages: Module
 def test_the_compiled_catalogue_is_the_written_one(messages: ModuleType) -> None:
     with (ROOT / "resources/locale/ko/LC_MESSAGES/watchhamster.mo").open("rb") as file:
         compiled = read_mo(file)
-    assert {(str(m.id), _text(m.context)): m.string for m in compiled if m.id} == {
-        (str(m.id), m.context): m.string for m in messages.read("ko") if m.id
+    assert {(_forms(m.id), _text(m.context)): _forms(m.string) for m in compiled if m.id} == {
+        (_forms(m.id), m.context): _forms(m.string) for m in messages.read("ko") if m.id
     }
 
 
@@ -73,7 +73,8 @@ def test_every_translation_can_be_filled_in(messages: ModuleType) -> None:
             assert form.format(**values)
 
 
-def _forms(texts: str | tuple[str, ...]) -> tuple[str, ...]:
+def _forms(texts: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
+    assert texts is not None
     return (texts,) if isinstance(texts, str) else tuple(texts)
 
 

@@ -75,7 +75,7 @@ def inside(
     return run
 
 
-def test_the_first_instrument_of_the_list_is_shown_everywhere(inside: Any, engine: FakeEngine) -> None:
+def test_the_first_instrument_of_the_list_is_shown_everywhere(inside: Any, engine: FakeEngine, tmp_path: Path) -> None:
     async def steps(s: Session) -> None:
         assert engine.focused == (BTC, "1m")
         assert [row.instrument for row in s.watch_list.rows()] == engine.watch_list()
@@ -87,7 +87,7 @@ def test_the_first_instrument_of_the_list_is_shown_everywhere(inside: Any, engin
         assert s.shell.status.text("rate") == "1,204 msg/s"
         assert s.shell.status.text("simulated")
 
-    inside(steps)
+    inside(steps, home=tmp_path)
 
 
 def test_trades_come_to_price_book_tape_and_list(inside: Any, engine: FakeEngine) -> None:
@@ -368,9 +368,10 @@ def test_the_watch_list_is_edited_with_undo(inside: Any, engine: FakeEngine) -> 
         s.watch_list.remove(ETH)
         await settled(s.errands)
         assert engine.watch_list() == [name for name in before if name != ETH]
-        s.shell.messages.press()
+        s.shell.action("undo").trigger()
         await settled(s.errands)
         assert engine.watch_list() == before
+        s.shell.action("undo").trigger()  # there is nothing left to take back
         s.watch_list.shift(ETH, -1)
         await settled(s.errands)
         assert engine.watch_list()[:2] == [ETH, BTC]

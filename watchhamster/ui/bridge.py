@@ -230,13 +230,15 @@ class Errands:
         done: Callable[[T], object] | None,
         failed: Callable[[Exception], object] | None,
     ) -> None:
+        """The one place where a failed errand ends: in front of whoever asked. It must not end the group."""
         try:
             result = await work
-        except Exception as error:  # the one place where a failed errand ends: in front of whoever asked
-            if failed is not None and shiboken6.isValid(owner):
+            if done is not None and shiboken6.isValid(owner):
+                done(result)
+        except Exception as error:
+            try:
+                if failed is None or not shiboken6.isValid(owner):
+                    raise
                 failed(error)
-            else:
-                self._tell(error)
-            return
-        if done is not None and shiboken6.isValid(owner):
-            done(result)
+            except Exception as worse:
+                self._tell(worse)

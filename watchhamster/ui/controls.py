@@ -8,6 +8,9 @@ from PySide6.QtWidgets import QCheckBox, QComboBox, QLabel
 
 from watchhamster.ui import theme
 
+# A number is typed, or stepped by the arrow keys; step buttons would be two dark specks.
+NO_STEP_BUTTONS = "QAbstractSpinBox::up-button, QAbstractSpinBox::down-button { width: 0; height: 0; border: 0; }"
+
 
 class Check(QCheckBox):
     """A check box with an edge one can see."""

@@ -80,5 +80,5 @@ class Pseudo(gettext.NullTranslations):
         return self.gettext(msgid1 if n == 1 else msgid2)
 
     def pgettext(self, context: str, message: str) -> str:
-        """The word, lengthened; its context stays with the translator. Units are read by `format.money`, so they stay."""
+        """The word, lengthened; its context stays with the translator. `format.money` reads units, so they stay."""
         return message if context == "large numbers" else self.gettext(message)

@@ -44,7 +44,7 @@ from watchhamster.monitor.alerts import Rule
 from watchhamster.monitor.watch import price_rule as make_price_rule
 from watchhamster.ui import format, theme
 from watchhamster.ui.bridge import Errands
-from watchhamster.ui.controls import Check, Combo, table_style
+from watchhamster.ui.controls import NO_STEP_BUTTONS, Check, Combo, table_style
 from watchhamster.ui.inbox import channel_name
 from watchhamster.ui.language import Translated, named
 from watchhamster.ui.shell import UNDO_S, MessageLine
@@ -509,6 +509,10 @@ class RuleForm(Translated, QDialog):
         """What the rule would have done."""
         return self._trial.text()
 
+    def is_waiting(self) -> bool:
+        """Whether it is about to try what was typed."""
+        return self._wait.isActive()
+
     def _stored(self, rule: Rule) -> None:
         self.saved.emit(rule)
         self.accept()
@@ -580,7 +584,7 @@ class _Duration(Translated, QWidget):
         super().__init__()
         self._number = QDoubleSpinBox()
         self._number.setRange(0, 9999)
-        self._number.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
+        self._number.setStyleSheet(NO_STEP_BUTTONS)
         self._number.setDecimals(0 if seconds == int(seconds) else 3)
         self._unit = Combo()
         unit = next((i for i in (3, 2, 1) if seconds and seconds % self.UNITS[i][1] == 0), 0)

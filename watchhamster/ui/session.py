@@ -54,6 +54,7 @@ log = logging.getLogger("watchhamster.ui")
 FIRST_BARS = 600  # of a series, until more is asked for
 SLOW_MS = 1000
 AWAY_EVERY = 5  # slow beats
+LAST_TURNS = 25  # of 20 ms: errands that are done after the window was left
 DRAG_TRY_MS = 250
 LAYOUT = "desk"
 
@@ -185,7 +186,10 @@ class Session(QObject):
             }
             await self.engine.save_layout(LAYOUT, json.dumps(place).encode())
         self.shell.messages.finish()
-        await asyncio.sleep(0)  # let what finished messages asked for begin
+        for _turn in range(LAST_TURNS):  # what the messages asked for at last is still done
+            if not self.errands.busy():
+                break
+            await asyncio.sleep(0.02)
 
     # ------------------------------------------------------------ what is in hand
 
@@ -413,18 +417,19 @@ class Session(QObject):
 
     def _show_status(self, tree: StatusNode) -> None:
         line, metrics = self.shell.status, self.engine.metrics()
+        latency = "" if metrics.latency_ms is None else f"  {format.latency(metrics.latency_ms)}"
+        rate, memory = _("{count:,.0f} msg/s").format(count=metrics.messages_per_s), f"{metrics.rss_mb:,.0f} MB"
+        if self._home is None:  # a picture leaves out what differs from run to run
+            latency = rate = memory = ""
         for part in tree.children:
             if part.name == "feeds":
                 for feed in part.children:
-                    latency = format.latency(metrics.latency_ms) if metrics.latency_ms is not None else ""
-                    line.show_part(feed.name, f"{title(feed)}  {latency}".strip(), feed.state, _tip(feed))
+                    line.show_part(feed.name, f"{title(feed)}{latency}", feed.state, _tip(feed))
             elif part.name in ("storage", "channels"):
                 line.show_part(part.name, title(part), part.state, _tip(part))
-        line.show_part("rate", _("{count:,.0f} msg/s").format(count=metrics.messages_per_s), "", _("Messages a second"))
-        line.show_part("memory", f"{metrics.rss_mb:,.0f} MB", "", _("Memory of this program"))
-        line.show_part(
-            "tenant", _("Desk: {name}").format(name="default"), "", _("Whose watch list and rules these are")
-        )
+        line.show_part("rate", rate, "", _("Messages a second"))
+        line.show_part("memory", memory, "", _("Memory of this program"))
+        line.show_part("tenant", _("Desk: {name}").format(name=self.engine.tenant), "", _("Whose rules these are"))
         muted = ""
         if self._muted():
             until = format.clock(self.engine.muted_until_ns, self.zone(), seconds=False)
@@ -582,6 +587,7 @@ class Session(QObject):
             "previous-instrument", lambda: _("Previous instrument of the watch list"), lambda: self._step(-1), "Ctrl+Up"
         )
         add("watch-this", lambda: _("Put on the watch list, or take off it"), self._toggle_watched, "Ctrl+D")
+        add("undo", lambda: _("Undo"), self.shell.messages.undo, "Ctrl+Z")
         add("new-rule", lambda: _("Add a rule"), lambda: self.rules.edit(None), "Ctrl+N")
         add("alert-here", lambda: _("Alert at the crosshair's price"), self._alert_at_crosshair)
         add("acknowledge-all", lambda: _("Acknowledge every alert"), self._acknowledge_all)
@@ -765,10 +771,10 @@ class Session(QObject):
 
     def _start_at_login(self, on: bool) -> None:
         entry = autostart.Autostart(autostart.command(self._home))
-        if on:
-            entry.enable()
-        else:
-            entry.disable()
+        try:
+            entry.enable() if on else entry.disable()
+        except WatchHamsterError as error:
+            self.shell.tell(error)
 
     # ------------------------------------------------------------ pictures
 
@@ -779,6 +785,7 @@ class Session(QObject):
             if self._loaded_last == self._loading > 0 and not self.errands.busy():
                 break
         shown: QWidget = self.shell
+        form: RuleForm | None = None
         alone = {"chart": self.chart, "watch-list": self.watch_list, "order-book": self.book}
         if page in alone:
             shown = alone[page]
@@ -790,7 +797,7 @@ class Session(QObject):
         elif page in ("alerts", "system", "settings"):
             self.shell.go(page)
         elif page == "rule-form":
-            form: RuleForm = self.rules.edit(None)
+            form = self.rules.edit(None)
             form.name.setText(_("Golden cross"))
             form.formula.set_text("cross_above(sma(close, 10), sma(close, 30))")
             form.resize(*size)
@@ -802,9 +809,9 @@ class Session(QObject):
         focused = self.app.focusWidget()
         if focused is not None:
             focused.clearFocus()  # a blinking cursor would make two pictures differ
-        for _turn in range(60):
+        for _turn in range(400):
             await asyncio.sleep(0.02)
-            if not self.errands.busy():
+            if not self.errands.busy() and not (form is not None and form.is_waiting()):
                 break
         self.slow_beat()
         for _turn in range(4):

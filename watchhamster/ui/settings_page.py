@@ -29,7 +29,7 @@ from watchhamster.monitor.alerts import Delivery
 from watchhamster.settings import Setting, Value
 from watchhamster.ui import theme
 from watchhamster.ui.bridge import Errands
-from watchhamster.ui.controls import Check, Combo
+from watchhamster.ui.controls import NO_STEP_BUTTONS, Check, Combo
 from watchhamster.ui.finder import rank
 from watchhamster.ui.inbox import channel_name, delivery_state
 from watchhamster.ui.language import LANGUAGES, Translated
@@ -346,7 +346,7 @@ class SettingRow(Translated, QWidget):
             spin = QSpinBox()
             spin.setRange(int(setting.minimum or 0), int(setting.maximum or 2**31 - 1))
             spin.setKeyboardTracking(False)
-            spin.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
+            spin.setStyleSheet(NO_STEP_BUTTONS)
             spin.setGroupSeparatorShown(True)
             spin.setAlignment(Qt.AlignmentFlag.AlignRight)
             if setting.name == "text_size":

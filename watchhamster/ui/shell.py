@@ -742,6 +742,15 @@ class MessageLine(Translated, QWidget):
         """Press its button."""
         self._acted()
 
+    def undo(self) -> None:
+        """Take back the last act that can still be taken back."""
+        for message in self._waiting:
+            if message.act is not None and message.act() == _("Undo") and message.run is not None:
+                self._waiting.remove(message)
+                self._show()
+                message.run()
+                return
+
     def finish(self) -> None:
         """Let everything that waits go, unused."""
         while self._waiting:

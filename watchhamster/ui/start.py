@@ -178,7 +178,11 @@ def run_desktop(options: DesktopOptions, build: Build) -> int:
         _wait_for_paint(shell)
 
     with _crash_trail(options.home.logs):
-        return _run(_live(app, shell, look, options, build, lines), app)
+        try:
+            return _run(_live(app, shell, look, options, build, lines), app)
+        except Exception:
+            log.critical("the desktop ended by an exception nobody expected", exc_info=True)
+            return 1
 
 
 def _application(look: Look) -> QApplication:
@@ -330,7 +334,6 @@ def pages() -> list[tuple[str, str]]:
         ("status", _("Status tree")),
         ("alerts", _("Alerts")),
         ("rule-form", _("The form of a rule")),
-        ("system", pgettext("page", "System")),
         ("settings", pgettext("page", "Settings")),
         ("away", _("What happened while you were away")),
     ]

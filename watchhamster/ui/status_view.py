@@ -15,7 +15,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from watchhamster.core.text import _, say
+from watchhamster.core.text import _, pgettext, say
 from watchhamster.monitor.status import StatusNode, title, worst
 from watchhamster.ui import format, theme
 from watchhamster.ui.controls import table_style
@@ -57,6 +57,8 @@ class StatusView(Translated, QWidget):
         """Column heads and every line."""
         self._tree.setAccessibleName(_("Status tree"))
         self._tree.setHeaderLabels([_("Part"), _("State"), _("Value"), _("Age"), _("Why")])
+        for column in (VALUE, AGE):
+            self._tree.headerItem().setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
         if self._root is not None:
             self.show_tree(self._root)
 
@@ -116,7 +118,7 @@ class StatusView(Translated, QWidget):
         texts = (
             title(node),
             theme.current().sign(node.state).word,
-            "" if value is None else value if isinstance(value, str) else format.exact(float(value)),
+            "" if value is None else _word(value) if isinstance(value, str) else format.exact(float(value)),
             "" if node.age_s is None else format.age(node.age_s),
             say(node.detail) if node.detail else "",
         )
@@ -137,6 +139,18 @@ class StatusView(Translated, QWidget):
             head.resizeSection(column, t.px(width))
         self._tree.setIndentation(t.px(16))
         self._tree.setStyleSheet(table_style(t))
+
+
+def _word(value: str) -> str:
+    """A value that is a word: how a feed stands is translated, everything else says what it is."""
+    return {
+        "live": pgettext("feed", "live"),
+        "stale": pgettext("feed", "stale"),
+        "reconnecting": pgettext("feed", "reconnecting"),
+        "fallback": pgettext("feed", "by REST"),
+        "recovered": pgettext("feed", "live again"),
+        "closed": pgettext("feed", "closed"),
+    }.get(value, value)
 
 
 class _Cell(QStyledItemDelegate):

@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QMenu, QVBoxLayout, QWidget
 
 from watchhamster.core.instruments import PriceSteps
 from watchhamster.core.ports import Unavailable
-from watchhamster.core.text import _
+from watchhamster.core.text import _, pgettext
 from watchhamster.core.timeframes import SECOND_NS
 from watchhamster.monitor.status import State
 from watchhamster.ui import format, theme
@@ -71,7 +71,7 @@ COLUMNS = (
         flash=True,
     ),
     Column(
-        lambda: _("Change"),
+        lambda: pgettext("column", "Change"),
         lambda row: format.percent(row.rate, arrow=False),
         68,
         align="right",
@@ -79,7 +79,7 @@ COLUMNS = (
         order=lambda row: row.rate,
     ),
     Column(
-        lambda: _("Value"),
+        lambda: pgettext("column", "Value"),
         lambda row: format.money(row.value),
         66,
         align="right",
