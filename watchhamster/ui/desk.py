@@ -61,8 +61,11 @@ class DeskPage(QMainWindow):
     def reset(self) -> None:
         """Every dock where it was at first, in sizes that suit the window."""
         area = Qt.DockWidgetArea
+        t = theme.current()
+        width, height = max(self.width(), 700), max(self.height(), 400)
+        narrow, low = width < t.px(760), height < t.px(400)  # large text on a small screen
         places = {
-            "watch-list": area.LeftDockWidgetArea,
+            "watch-list": area.RightDockWidgetArea if narrow else area.LeftDockWidgetArea,
             "order-book": area.RightDockWidgetArea,
             "trades": area.RightDockWidgetArea,
             "journal": area.BottomDockWidgetArea,
@@ -70,17 +73,18 @@ class DeskPage(QMainWindow):
         for name, dock in self._docks.items():
             dock.setFloating(False)
             self.addDockWidget(places[name], dock)
-            dock.show()
-        t = theme.current()
-        wide = max(self.width(), 900)
-        side = min(t.px(372), wide * 27 // 100)
-        right = max(min(t.px(290), wide * 25 // 100), min(t.px(264), wide * 30 // 100))
-        pair = [self._docks[name] for name in ("watch-list", "order-book") if name in self._docks]
-        self.resizeDocks(pair, [side, right][: len(pair)], Qt.Orientation.Horizontal)
-        tall = [self._docks[name] for name in ("order-book", "trades") if name in self._docks]
-        self.resizeDocks(tall, [t.px(500), t.px(240)][: len(tall)], Qt.Orientation.Vertical)
-        if "journal" in self._docks:
-            self.resizeDocks([self._docks["journal"]], [t.px(180)], Qt.Orientation.Vertical)
+            dock.setVisible(not (low and name == "journal"))
+        side, right = self._docks["watch-list"], self._docks["order-book"]
+        if narrow:
+            self.tabifyDockWidget(right, self._docks["trades"])
+            self.tabifyDockWidget(right, side)
+            side.raise_()
+            self.resizeDocks([side], [width * 45 // 100], Qt.Orientation.Horizontal)
+        else:
+            wide = max(min(t.px(290), width * 25 // 100), min(t.px(264), width * 30 // 100))
+            self.resizeDocks([side, right], [min(t.px(372), width * 27 // 100), wide], Qt.Orientation.Horizontal)
+            self.resizeDocks([right, self._docks["trades"]], [t.px(500), t.px(240)], Qt.Orientation.Vertical)
+        self.resizeDocks([self._docks["journal"]], [t.px(180)], Qt.Orientation.Vertical)
 
     def showEvent(self, event: QShowEvent) -> None:
         """Qt's: only now the window has its size."""

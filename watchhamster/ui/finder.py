@@ -16,7 +16,6 @@ from PySide6.QtWidgets import (
     QLineEdit,
     QListWidget,
     QListWidgetItem,
-    QStyle,
     QStyledItemDelegate,
     QStyleOptionViewItem,
     QVBoxLayout,
@@ -95,7 +94,7 @@ class Finder(Translated, QLineEdit):
         self._choices = choices
         self._spoken = spoken
         self._offered: list[Choice] = []
-        self._list = _List(self)
+        self._list: ChoiceList | None = None  # once something has been typed
         self.textEdited.connect(lambda _text: self.offer())
         self.setClearButtonEnabled(False)
         self.words()
@@ -108,13 +107,17 @@ class Finder(Translated, QLineEdit):
 
     def offer(self) -> None:
         """Fill and show the list for what is typed."""
+        from watchhamster.ui.choices import ChoiceList
+
         self._offered = self._choices(self.text())
+        if self._list is None:
+            self._list = ChoiceList(self)
         self._list.fill(self._offered, _("Nothing is called that."))
         self._list.place()
 
     def offered(self) -> list[Choice]:
         """What the list holds."""
-        return self._offered if self._list.isVisible() else []
+        return self._offered if self._list is not None and self._list.isVisible() else []
 
     def take(self, row: int) -> None:
         """Take a row of the list."""
@@ -151,79 +154,6 @@ class Finder(Translated, QLineEdit):
         """Qt's: the list closes when the field is left."""
         super().focusOutEvent(event)  # type: ignore[arg-type]
         self._list.hide()
-
-
-class _List(QListWidget):
-    def __init__(self, field: Finder) -> None:
-        super().__init__(field.window())
-        self._field = field
-        self.hide()
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setItemDelegate(_Row(self))
-        self.itemClicked.connect(lambda item: field.take(self.row(item)))
-
-    def fill(self, choices: list[Choice], empty: str) -> None:
-        self.clear()
-        self.setAccessibleName(self._field.accessibleName())
-        for choice in choices:
-            item = QListWidgetItem(choice.title, self)
-            item.setData(Qt.ItemDataRole.UserRole, choice)
-            item.setData(Qt.ItemDataRole.AccessibleTextRole, " ".join((choice.title, choice.detail, choice.key)))
-        if not choices:
-            item = QListWidgetItem(empty, self)
-            item.setFlags(Qt.ItemFlag.NoItemFlags)
-        self.setCurrentRow(0)
-
-    def place(self) -> None:
-        window = self._field.window()
-        if self.parent() is not window:
-            self.setParent(window)
-        t = theme.current()
-        corner = self._field.mapTo(window, QPoint(0, self._field.height() + theme.INSIDE))
-        width = min(max(self._field.width(), t.px(360)), window.width() - corner.x() - theme.BETWEEN)
-        rows = min(ROWS_MAX, max(1, self.count()))
-        height = min(rows * (t.row_height + theme.INSIDE) + 2, window.height() - corner.y() - theme.BETWEEN)
-        self.setGeometry(QRect(corner, QSize(width, height)))
-        self.setStyleSheet(f"QListWidget {{ background: {t.raised.name()}; border: 1px solid {t.line.name()}; }}")
-        self.show()
-        self.raise_()
-
-    def step(self, rows: int) -> None:
-        self.setCurrentRow(max(0, min(self.count() - 1, self.currentRow() + rows)))
-
-
-class _Row(QStyledItemDelegate):
-    """Title, quieter detail, key at the right."""
-
-    def sizeHint(self, option: QStyleOptionViewItem, index: object) -> QSize:
-        return QSize(100, theme.current().row_height + theme.INSIDE)
-
-    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: object) -> None:
-        t = theme.current()
-        choice = index.data(Qt.ItemDataRole.UserRole)  # type: ignore[attr-defined]
-        rect = option.rect
-        if option.state & QStyle.StateFlag.State_Selected:
-            painter.fillRect(rect, t.mixed(t.accent, 0.22, t.raised))
-        inner = rect.adjusted(theme.BETWEEN + 2, 0, -theme.BETWEEN - 2, 0)
-        painter.setFont(t.font())
-        metrics = QFontMetrics(t.font())
-        middle = Qt.AlignmentFlag.AlignVCenter
-        if choice is None:
-            painter.setPen(t.secondary)
-            painter.drawText(inner, middle, index.data())  # type: ignore[attr-defined]
-            return
-        if choice.key:
-            painter.setPen(t.secondary)
-            painter.drawText(inner, middle | Qt.AlignmentFlag.AlignRight, choice.key)
-            inner.setRight(inner.right() - metrics.horizontalAdvance(choice.key) - theme.BETWEEN)
-        painter.setPen(t.text)
-        title = metrics.elidedText(choice.title, Qt.TextElideMode.ElideRight, inner.width())
-        painter.drawText(inner, middle, title)
-        inner.setLeft(inner.left() + metrics.horizontalAdvance(title) + theme.BETWEEN)
-        painter.setPen(t.secondary)
-        painter.drawText(inner, middle, metrics.elidedText(choice.detail, Qt.TextElideMode.ElideRight, inner.width()))
 
 
 class Palette(Translated, QFrame):

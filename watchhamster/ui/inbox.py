@@ -401,23 +401,23 @@ class AlertDetail(Translated, QScrollArea):
         for name, value in rows:
             facts.addRow(plain_text(name, t.secondary.name()), plain_text(value))
         layout.addLayout(facts)
-        buttons = QHBoxLayout()
+        buttons = QVBoxLayout()  # one under the other: the column is narrow, and words grow in other languages
+        buttons.setSpacing(theme.INSIDE)
         if alert.acknowledged_ns is None and alert.id is not None:
             number = alert.id
             acknowledge = QPushButton(_("Acknowledge  (Space)"))
             acknowledge.clicked.connect(lambda: self._errands.run(self, self._engine.acknowledge(number)))
-            buttons.addWidget(acknowledge)
+            buttons.addWidget(acknowledge, 0, Qt.AlignmentFlag.AlignLeft)
         if alert.instrument:
             instrument = alert.instrument
             show = QPushButton(_("Show on the chart"))
             show.clicked.connect(lambda: self.instrument_wanted.emit(instrument))
-            buttons.addWidget(show)
+            buttons.addWidget(show, 0, Qt.AlignmentFlag.AlignLeft)
         if alert.rule_id is not None:
             rule = alert.rule_id
             edit = QPushButton(_("Edit the rule"))
             edit.clicked.connect(lambda: self.rule_wanted.emit(rule))
-            buttons.addWidget(edit)
-        buttons.addStretch(1)
+            buttons.addWidget(edit, 0, Qt.AlignmentFlag.AlignLeft)
         layout.addLayout(buttons)
         if self._deliveries:
             told = plain_text(_("Who was told"), t.secondary.name())

@@ -476,6 +476,7 @@ class TopBar(QWidget):
         layout.addWidget(self.timeframes)
         layout.addWidget(self.clock)
         self.timeframes.chosen.connect(self.timeframe_chosen)
+        self.instrument.resized.connect(self._fit)
         theme.changed.connect(self._themed)
         self._themed()
 
@@ -495,14 +496,14 @@ class TopBar(QWidget):
         t = theme.current()
         self.setFixedHeight(t.px(44))
         self._glass.setIcon(theme.icon("search", "secondary"))
-        self.search.setFixedWidth(t.px(190))
         self._fit()
 
     def _fit(self) -> None:
         layout = self.layout()
         assert layout is not None
-        t = theme.current()
-        room = self.width() - 5 * theme.AROUND - t.px(190) - self.instrument.least_width()
+        search = min(theme.current().px(190), max(120, self.width() // 4))
+        self.search.setFixedWidth(search)
+        room = self.width() - 5 * theme.AROUND - search - self.instrument.least_width()
         wide, narrow, clock = self.timeframes.wide_hint(), self.timeframes.narrow_hint(), self.clock.sizeHint().width()
         self.timeframes.set_narrow(room < wide + clock)
         self.clock.setVisible(room >= narrow + clock)
@@ -510,6 +511,8 @@ class TopBar(QWidget):
 
 class _InstrumentLabel(Translated, QWidget):
     """`비트코인 KRW-BTC  95,123,000  ▲ +1.23 %`; shortened from the name on when there is little room."""
+
+    resized = Signal()  # it says more or less than before
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
@@ -537,8 +540,12 @@ class _InstrumentLabel(Translated, QWidget):
 
     def show_price(self, price: str, change: str, direction: float | None, stale: str) -> None:
         if (price, change, direction, stale) != (self._price, self._change, self._direction, self._stale):
+            longer = len(price) != len(self._price) or len(change) != len(self._change)
             self._price, self._change, self._direction, self._stale = price, change, direction, stale
             self.words()
+            if longer:
+                self.updateGeometry()
+                self.resized.emit()
             self.update()
 
     def least_width(self) -> int:
@@ -552,7 +559,7 @@ class _InstrumentLabel(Translated, QWidget):
         )
 
     def minimumSizeHint(self) -> QSize:
-        return QSize(min(self.least_width(), theme.current().px(220)), theme.current().px(30))
+        return QSize(min(self.least_width(), theme.current().px(230)), theme.current().px(30))
 
     def paintEvent(self, event: QPaintEvent) -> None:
         if not self._symbol:
@@ -612,6 +619,7 @@ class _Timeframes(Translated, QWidget):
         self._short.textActivated.connect(self.chosen)
         self._short.hide()
         self._layout.addWidget(self._short)
+        self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Preferred)
         theme.changed.connect(self._themed)
         self.setEnabled(False)
         self._themed()

@@ -230,7 +230,6 @@ def apply(
         name = "light"
     _current = tokens = _tokens(name, colours, text_percent, motion)
     icon.cache_clear()
-    app.setStyle("Fusion")
     app.setPalette(_palette(tokens))
     app.setFont(tokens.font())
     app.setStyleSheet(_style_sheet(tokens))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SPARK_TIMEFRAME, SPARK_NS = "15m", 86400 * SECOND_NS
 SPARK_AGAIN_MS = 15 * 60 * 1000
 LEAST_WIDTH = 22 + 64 + 88 + 68 + 12  # lamp, name, price, change, scroll bar
+LARGEST_LEAST = 300  # with larger text columns share the room instead of taking the chart's
 STALE_STATES = ("stale", "reconnecting", "closed")
 
 
@@ -236,7 +237,7 @@ class WatchList(Translated, QWidget):
                 self.view.update_row(instrument, row)
 
     def _themed(self) -> None:
-        self.setMinimumWidth(theme.current().px(LEAST_WIDTH))
+        self.setMinimumWidth(min(theme.current().px(LEAST_WIDTH), LARGEST_LEAST))
 
     def _selected(self, key: Key | None) -> None:
         if key is not None and key != self._mark:
