@@ -23,8 +23,9 @@ import pytest
 from watchhamster.core.ports import UsageError
 from watchhamster.core.secret import Secret
 from watchhamster.core.text import Text
-from watchhamster.doctor import Finding, bundle, check, configure_logging
+from watchhamster.doctor import Finding, bundle, check
 from watchhamster.engine.clock import SystemClock
+from watchhamster.logs import configure_logging
 from watchhamster.monitor.alerts import Alert
 from watchhamster.monitor.status import node
 from watchhamster.settings import Home
@@ -219,7 +220,7 @@ def test_configuring_can_be_undone(home: Home) -> None:
 
 def test_a_crash_leaves_a_trail(home: Home) -> None:
     script = (
-        "import sys, faulthandler, os\nfrom pathlib import Path\nfrom watchhamster.doctor import configure_logging\n"
+        "import sys, faulthandler, os\nfrom pathlib import Path\nfrom watchhamster.logs import configure_logging\n"
         "from watchhamster.settings import Home\nconfigure_logging(Home(Path(sys.argv[1])))\nos.abort()\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(home.root)], capture_output=True, check=False)
@@ -230,7 +231,7 @@ def test_a_crash_leaves_a_trail(home: Home) -> None:
 def test_an_uncaught_error_is_logged_without_its_secret(home: Home) -> None:
     script = (
         "import sys\nfrom pathlib import Path\nfrom watchhamster.core.secret import Secret\n"
-        "from watchhamster.doctor import configure_logging\nfrom watchhamster.settings import Home\n"
+        "from watchhamster.logs import configure_logging\nfrom watchhamster.settings import Home\n"
         "configure_logging(Home(Path(sys.argv[1])))\nkey = Secret('opensesame99')\n"
         "raise RuntimeError('key ' + key.reveal())\n"
     )

@@ -6,6 +6,7 @@ command, or without a display, the command line is imported instead.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ _VALUES = ("--home", "--replay", "--speed", "--venue")
 
 def main() -> None:
     """Run `watchhamster` with the arguments of this process."""
+    # httpx imports its own command line for those who have one's parts installed, rich and pygments with it: 6 MB and
+    # 60 ms, for nothing here. None says that there is none.
+    sys.modules["httpx._main"] = None  # type: ignore[assignment]
     asked = _desktop(sys.argv[1:])
     if asked is not None and (_has_display() or "QT_QPA_PLATFORM" in os.environ):
         raise SystemExit(_open_desktop(asked))
@@ -53,10 +57,11 @@ def _has_display() -> bool:
 
 def _open_desktop(asked: dict[str, str]) -> int:
     """Own the home and open the window; where somebody owns it already, their window comes forward instead."""
+    gc.disable()  # until the first paint everything is new and stays
     from watchhamster.core.ports import WatchHamsterError
     from watchhamster.core.text import say
-    from watchhamster.doctor import configure_logging
     from watchhamster.engine.owner import Owned, Owner, ask_sync
+    from watchhamster.logs import configure_logging
     from watchhamster.settings import Home, load_translations
     from watchhamster.ui.start import DesktopOptions, run_desktop
 
@@ -77,6 +82,9 @@ def _open_desktop(asked: dict[str, str]) -> int:
         return error.exit_code
 
     async def build() -> Engine:
+        gc.freeze()
+        gc.enable()
+
         from pathlib import Path
 
         from watchhamster.app import Options, build_engine, speed_of

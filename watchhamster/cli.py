@@ -26,6 +26,7 @@ from watchhamster.core.market import BadFrameSeen, Book, Candle, Event, FeedChan
 from watchhamster.core.ports import UsageError, WatchHamsterError
 from watchhamster.core.text import Text, _, say
 from watchhamster.core.timeframes import timeframe
+from watchhamster.logs import configure_logging
 from watchhamster.monitor.status import StatusNode, render, to_record
 from watchhamster.settings import Home, load_translations
 
@@ -86,7 +87,7 @@ def run(arguments: list[str]) -> int:
     try:
         load_translations(os.environ.get("WATCHHAMSTER_LANGUAGE", "auto"))
         running = "run" in rest[:1] or _is_desktop(rest)
-        undo = doctor_.configure_logging(_home(), debug=_globals.debug, file="watchhamster.log" if running else None)
+        undo = configure_logging(_home(), debug=_globals.debug, file="watchhamster.log" if running else None)
         if _is_desktop(rest):
             print(_("There is no display here, so WatchHamster runs headless. Ctrl+C ends it."), file=sys.stderr)
             rest = ["run", *(word for word in rest if word not in ("--minimized", "--live"))]

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -203,6 +202,8 @@ class QuietHours(msgspec.Struct, frozen=True):
 
     def hold(self, at_ns: int) -> bool:
         """Whether the moment (UTC nanoseconds) is within them."""
+        from zoneinfo import ZoneInfo
+
         local = dt.datetime.fromtimestamp(at_ns // 1_000_000_000, ZoneInfo(self.zone))
         minute = local.hour * 60 + local.minute
         if self.start <= self.end:
@@ -226,6 +227,8 @@ def _time_of_day(text: str) -> None:
 
 
 def _zone(text: str) -> None:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
     try:
         ZoneInfo(text)
     except (ZoneInfoNotFoundError, OSError) as error:  # an OSError for a directory's name such as "Asia"

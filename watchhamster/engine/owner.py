@@ -12,23 +12,22 @@ Over the socket go JSON lines, one request at a time and connection: `{"command"
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import hashlib
-import hmac
 import os
-import secrets
 import stat
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
 from watchhamster.core.ports import StoreError, Unavailable, UsageError, WatchHamsterError
 from watchhamster.core.text import Text
+
+# The window claims its home before anything is painted; what only a conversation needs is imported with the first one.
+if TYPE_CHECKING:
+    import asyncio
 
 Handler = Callable[[str, dict[str, Any]], Awaitable[object]]
 
@@ -128,6 +127,9 @@ class Owner:
 
     async def serve(self, handler: Handler) -> None:
         """Answer requests until cancelled. The handler's `WatchHamsterError`s go to the asker."""
+        import asyncio
+        import secrets
+
         token = secrets.token_urlsafe(32) if self._tcp else ""
 
         async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -177,6 +179,8 @@ class Owner:
     async def _converse(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler, token: str
     ) -> None:
+        import asyncio
+
         talk = asyncio.current_task()
         assert talk is not None
         if len(self._talks) >= _CONNECTIONS_MOST:
@@ -207,9 +211,11 @@ class Owner:
 
 
 async def _answer(line: bytes, handler: Handler, token: str) -> _Answer:
+    import secrets
+
     try:
         request = msgspec.json.decode(line, type=_Request)
-        if token and not hmac.compare_digest(request.token, token):
+        if token and not secrets.compare_digest(request.token, token):
             raise UsageError("not_allowed", Text("The owner does not know who asks."), None)
         return _Answer(ok=msgspec.to_builtins(await handler(request.command, request.arguments)))
     except msgspec.DecodeError as error:
@@ -248,6 +254,8 @@ async def ask(place: Place, command: str, *, timeout_s: float = 30.0, **argument
 
     Raises `Unavailable`: `no_owner` where nobody owns the home, `owner_silent` when it does not answer in time.
     """
+    import asyncio
+
     address = _read_address(place)
     if address is None or not (address.socket or address.port):
         raise _nobody(place)
@@ -288,6 +296,8 @@ async def ask(place: Place, command: str, *, timeout_s: float = 30.0, **argument
 
 def ask_sync(place: Place, command: str, *, timeout_s: float = 30.0, **arguments: object) -> Any:
     """`ask`, where no loop is running."""
+    import asyncio
+
     return asyncio.run(ask(place, command, timeout_s=timeout_s, **arguments))
 
 
@@ -351,6 +361,9 @@ def _socket_path(place: Place) -> str:
     path = str(place.socket)
     if len(os.fsencode(path)) <= _SOCKET_PATH_LONGEST:
         return path
+    import hashlib
+    import tempfile
+
     name = hashlib.sha256(os.fsencode(place.socket.absolute())).hexdigest()[:16] + ".sock"
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     for base in filter(None, (runtime, tempfile.gettempdir(), "/tmp")):

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent, QObject, QPoint, QRect, QSize, Qt, Signal
-from PySide6.QtGui import QAction, QFontMetrics, QKeyEvent, QPainter
+from PySide6.QtCore import QEvent, QObject, Qt, Signal
+from PySide6.QtGui import QAction, QKeyEvent
 from PySide6.QtWidgets import (
     QFrame,
     QLineEdit,
-    QListWidget,
-    QListWidgetItem,
-    QStyledItemDelegate,
-    QStyleOptionViewItem,
     QVBoxLayout,
     QWidget,
 )
@@ -27,7 +24,10 @@ from watchhamster.core.text import _
 from watchhamster.ui import theme
 from watchhamster.ui.language import Translated
 
-ROWS_MAX = 12
+if TYPE_CHECKING:
+    from watchhamster.ui.choices import ChoiceList
+
+ROWS_MAX = 12  # of the list
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ class Finder(Translated, QLineEdit):
 
     def leave(self) -> None:
         """Close the list and clear the field."""
-        self._list.hide()
+        if self._list is not None:
+            self._list.hide()
         self.clear()
         self.left.emit()
 
@@ -136,12 +137,12 @@ class Finder(Translated, QLineEdit):
         """Qt's: arrows, Enter and Escape are the list's."""
         key = event.key()
         if key in (Qt.Key.Key_Down, Qt.Key.Key_Up, Qt.Key.Key_PageDown, Qt.Key.Key_PageUp):
-            if not self._list.isVisible():
+            if self._list is None or not self._list.isVisible():
                 self.offer()
             else:
                 self._list.step({Qt.Key.Key_Down: 1, Qt.Key.Key_Up: -1, Qt.Key.Key_PageDown: 8}.get(Qt.Key(key), -8))
         elif key in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
-            if self._list.isVisible():
+            if self._list is not None and self._list.isVisible():
                 self.take(self._list.currentRow())
             else:
                 self.offer()
@@ -153,7 +154,8 @@ class Finder(Translated, QLineEdit):
     def focusOutEvent(self, event: QEvent) -> None:
         """Qt's: the list closes when the field is left."""
         super().focusOutEvent(event)  # type: ignore[arg-type]
-        self._list.hide()
+        if self._list is not None:
+            self._list.hide()
 
 
 class Palette(Translated, QFrame):
