@@ -90,6 +90,7 @@ class FakeEngine:
         self.asked: list[tuple[Any, ...]] = []
         self.stopped = False
         self.on_show: Callable[[], None] | None = None
+        self.on_notify: Callable[[str, str], bool] | None = None
         self._rng = random.Random(seed)
         self._observers: list[Callable[[Event | Alert], None]] = []
         self._rules: list[Rule] = []

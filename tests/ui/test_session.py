@@ -452,6 +452,19 @@ def test_an_empty_watch_list_says_how_to_fill_it(inside: Any, engine: FakeEngine
     inside(steps)
 
 
+def test_a_notification_is_shown_by_the_window_only_while_it_is_in_sight(inside: Any, engine: FakeEngine) -> None:
+    async def steps(s: Session) -> None:
+        assert engine.on_notify is not None and engine.on_show is not None
+        assert engine.on_notify("BTC", "above 95 M")
+        s.shell.hide()
+        assert not engine.on_notify("BTC", "above 95 M")  # offscreen there is no tray either
+        engine.on_show()
+        assert s.shell.isVisible()
+
+    inside(steps)
+    assert engine.on_notify is None
+
+
 def test_what_is_wrong_leads_to_the_worst_line(inside: Any) -> None:
     async def steps(s: Session) -> None:
         s.shell.hide()

@@ -162,6 +162,7 @@ class Session(QObject):
         else:
             self.chart.set_message(_("Press / and type a name to choose an instrument."))
         self.engine.on_show = self.shell.come_forward
+        self.engine.on_notify = self._notify
         await self._ask_away()
         self.slow_beat()
 
@@ -177,6 +178,7 @@ class Session(QObject):
         self._slow.stop()
         self._stop_observing()
         self._stop_settings()
+        self.engine.on_show = self.engine.on_notify = None
         self.tray.remove()
         if self._home is not None and self.instrument:
             place = {
@@ -381,6 +383,10 @@ class Session(QObject):
             run=lambda: self.show_alert(alert),
             seconds=15 if alert.severity != "info" else 8,
         )
+
+    def _notify(self, title: str, text: str) -> bool:
+        """A desktop notification by the tray. Without one, a window in sight says it in its message line."""
+        return self.tray.say(title, text) or seen(self.shell)
 
     def show_alert(self, alert: Alert) -> None:
         """Bring the window and this alert to the front."""

@@ -62,10 +62,12 @@ class Tray(QObject):
         self._tree = tree
         self._icon.setToolTip("\n".join(first_lines(tree, 3)))
 
-    def say(self, title: str, text: str) -> None:
-        """A notification, where the system shows them."""
-        if self.is_there():
+    def say(self, title: str, text: str) -> bool:
+        """A notification; False where there is no tray to show it."""
+        there = self.is_there()
+        if there:
             self._icon.showMessage(title, text, self._icon.icon(), 8000)
+        return there
 
     def words(self) -> None:
         """Build the menu in the language in use."""
