@@ -193,3 +193,9 @@ def test_folding_keeps_what_is_absent_absent() -> None:
     (folded,) = fold([candle], timeframe("1h"))
     assert folded.volume is None
     assert folded.value is None
+
+
+def test_nothing_forms_before_the_first_trade() -> None:
+    builder = CandleBuilder("upbit:KRW-BTC", [timeframe("1m")])
+    assert builder.forming(timeframe("1s")) is None
+    assert builder.forming(timeframe("1m")) is None

@@ -186,7 +186,7 @@ class CandleBuilder:
     def forming(self, timeframe: Timeframe) -> Candle | None:
         """The candle that is still open, None while nothing has traded in it."""
         last = self._order[-1] if self._order else -FOREVER
-        second = self._seconds[last] if last >= self._closed_ns else None
+        second = self._seconds[last] if self._order and last >= self._closed_ns else None
         if timeframe is SECOND:
             return None if second is None else self._candle(SECOND, last, second.sum, False, 0)
         for frame in self._frames:

@@ -442,13 +442,13 @@ class Engine:
 
     def _begin(self, instrument: str, now_ns: int) -> int:
         """Take an instrument up; returns since when its trades are asked for."""
-        known: dict[Timeframe, int] = {}  # until when there are candles
+        known: dict[Timeframe, int] = {}  # until when history is known: it is marked by whole minutes
         for frame in STORED:
             last_ns = self._history.last_ns(instrument, frame.name)
             if last_ns is not None:
-                known[frame] = frame.next_ns(last_ns)
+                known[frame] = MINUTE.open_ns(frame.next_ns(last_ns))
         since_ns = MINUTE.open_ns(now_ns)
-        if known and now_ns - (first_ns := MINUTE.open_ns(min(known.values()))) <= TRADES_BACK_NS:
+        if known and now_ns - (first_ns := min(known.values())) <= TRADES_BACK_NS:
             since_ns = min(since_ns, first_ns)
             known.clear()
         live = self._lives[instrument] = _Live(instrument, since_ns, self._origin)

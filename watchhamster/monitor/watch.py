@@ -338,6 +338,8 @@ class Watch:
         watched.history.extend(kept.candles(instrument, name, "backfill"))
         watched.stepper = watched.program.stepper(known)
         watched.bar_ns = int(known.open_ns[-1]) if len(known) else watched.resume_ns
+        if watched.bar_ns is None and now_ns is not None:  # should no bar come before a restart, it is watched from here
+            watched.resume_ns = watched.timeframe.open_ns(now_ns) - 1
         alerts: list[Alert] = []
         waiting = list(watched.waiting)
         watched.waiting.clear()
@@ -563,7 +565,7 @@ class Watch:
                 w.life.since_ns,
                 w.life.fired_ns,
                 w.life.spent,
-                w.bar_ns if w.stepper is not None else w.resume_ns,
+                w.resume_ns if w.bar_ns is None else w.bar_ns,
             )
             for w in self._watched.values()
         ]
