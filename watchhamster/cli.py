@@ -91,6 +91,9 @@ def run(arguments: list[str]) -> int:
         if _is_desktop(rest):
             print(_("There is no display here, so WatchHamster runs headless. Ctrl+C ends it."), file=sys.stderr)
             rest = ["run", *(word for word in rest if word not in ("--minimized", "--live"))]
+        if rest[:1] == ["run"] and (values := _plain("run", rest[1:])) is not None:
+            run_(**values)
+            return 0
         code = cli(rest, standalone_mode=False, prog_name="watchhamster")
         return code if isinstance(code, int) else 0
     except typer.Abort:
@@ -124,6 +127,33 @@ def run(arguments: list[str]) -> int:
 
 def _is_desktop(arguments: list[str]) -> bool:
     return not arguments or (arguments[0].startswith("-") and arguments[0] not in ("--help", "--version", "-h"))
+
+
+def _plain(command: str, words: list[str]) -> dict[str, Any] | None:
+    """The options of a command as typer would give them, all text; None where typer has to look, or to complain.
+
+    For each value typer asks pydantic, which is 8 MB, and a headless watchman would hold them for weeks.
+    """
+    group = typer.main.get_command(cli)
+    assert isinstance(group, typer.core.TyperGroup)
+    known = {option: param for param in group.commands[command].params for option in param.opts}
+    values: dict[str, Any] = {}
+    rest = iter(words)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        param = known.get(option)
+        if param is None or param.name is None:
+            return None
+        if getattr(param, "is_flag", False):
+            if equals:
+                return None
+            values[param.name] = True
+            continue
+        given = value if equals else next(rest, "-")
+        if given.startswith("-") and not equals:
+            return None
+        values[param.name] = [*values.get(param.name, ()), given] if param.multiple else given
+    return values
 
 
 def _report(error: WatchHamsterError) -> int:
@@ -282,7 +312,9 @@ def run_(
     demo: Annotated[bool, typer.Option("--demo", help="Watch the built-in exchange.")] = False,
     instrument: Annotated[list[str] | None, typer.Option("--instrument", help="Watch this one; repeatable.")] = None,
     lasting: Annotated[str | None, typer.Option("--for", metavar="DURATION", help="End after this long.")] = None,
-    replay: Annotated[Path | None, typer.Option("--replay", help="Live through a recorded wire capture.")] = None,
+    replay: Annotated[
+        str | None, typer.Option("--replay", metavar="FILE", help="Live through a recorded wire capture.")
+    ] = None,
     venue: Annotated[str, typer.Option("--venue", help="The recording's venue.")] = "upbit",
     speed: Annotated[str, typer.Option("--speed", help="Of the recording: 1, 10, … or max.")] = "1",
     as_json: Json = False,
@@ -291,7 +323,7 @@ def run_(
     options = app.Options(
         home=_home(),
         demo=demo,
-        replay=replay,
+        replay=None if replay is None else Path(replay),
         replay_venue=venue,
         speed=app.speed_of(speed),
         instruments=tuple(instrument or ()),

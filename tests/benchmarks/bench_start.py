@@ -48,7 +48,7 @@ DESKTOP = """
     import importlib.util, os, sys
     from watchhamster.__main__ import main
 
-    class LeaveWhenPainted:  # everything is imported when the program imports it, but its window ends with the first paint
+    class LeaveWhenPainted:  # imports come when the program makes them; its window ends with the first paint
         def find_spec(self, name, path=None, target=None):
             if name != "watchhamster.ui.shell":
                 return None
