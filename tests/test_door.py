@@ -21,7 +21,11 @@ from watchhamster.ui import start
 class Window(start.Shell):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.first_painted.connect(lambda: (print(*(name for name, module in sys.modules.items() if module), flush=True), os._exit(0)))
+        self.first_painted.connect(self.leave_at_once)
+
+    def leave_at_once(self):
+        print(*(name for name, module in sys.modules.items() if module), flush=True)
+        os._exit(0)
 
 start.Shell = Window
 door.main()
