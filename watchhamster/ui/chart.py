@@ -186,7 +186,13 @@ class ChartView(QWidget):
 
     def set_spans(self, spans: Sequence[Span]) -> None:
         """What is known of the time shown: what was not fetched is hatched, what had no trade stays blank."""
-        self._spans = tuple(spans)
+        missing = sorted((span.since_ns, span.until_ns) for span in spans if span.state == "not_fetched")
+        joined: list[Span] = []
+        for since_ns, until_ns in missing:  # answers for neighbouring times meet, and may overlap
+            if joined and since_ns <= joined[-1].until_ns:
+                since_ns, until_ns = joined[-1].since_ns, max(until_ns, joined.pop().until_ns)
+            joined.append(Span(since_ns, until_ns, "not_fetched", 0))
+        self._spans = (*joined, *(span for span in spans if span.state != "not_fetched"))
         self._changed()
 
     def set_marks(self, marks: Sequence[Mark]) -> None:

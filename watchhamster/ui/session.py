@@ -21,7 +21,7 @@ from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
 
 from watchhamster.core.bars import Bars, Span
 from watchhamster.core.instruments import InstrumentInfo
-from watchhamster.core.market import Candle, FeedChanged
+from watchhamster.core.market import FeedChanged
 from watchhamster.core.ports import WatchHamsterError
 from watchhamster.core.text import _, pgettext, say
 from watchhamster.core.timeframes import SECOND_NS, timeframe
@@ -301,7 +301,7 @@ class Session(QObject):
             self.load_chart()
         for candle in news.closed.get(key, ()):
             self.chart.append_closed(candle)
-        forming: Candle | None = news.candles.get(key)
+        forming = self.engine.forming(*key) if self.instrument in news.trades else news.candles.get(key)
         if forming is not None:
             self.chart.update_forming(forming)
         self.chart.refresh(self.engine.clock.now_ns())

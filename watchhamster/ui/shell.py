@@ -534,6 +534,8 @@ class _InstrumentLabel(Translated, QWidget):
 
     def show_instrument(self, name: str, symbol: str) -> None:
         self._name, self._symbol, self._price, self._change, self._direction = name, symbol, "…", "", None
+        if name == symbol:  # nobody has told us a better one
+            self._name = ""
         self.setToolTip(f"{name} {symbol}")
         self.words()
         self.update()
