@@ -23,12 +23,20 @@ def main() -> None:
     # httpx imports its own command line for those who have one's parts installed, rich and pygments with it: 6 MB and
     # 60 ms, for nothing here. None says that there is none.
     sys.modules["httpx._main"] = None  # type: ignore[assignment]
+    gc.disable()  # what is imported stays: the collector need not go through it again and again
     asked = _desktop(sys.argv[1:])
     if asked is not None and (_has_display() or "QT_QPA_PLATFORM" in os.environ):
         raise SystemExit(_open_desktop(asked))
     from watchhamster.cli import run
 
+    _collect()
     raise SystemExit(run(sys.argv[1:]))
+
+
+def _collect() -> None:
+    """Let the collector work from now on, on what comes from now on."""
+    gc.freeze()
+    gc.enable()
 
 
 def _desktop(arguments: list[str]) -> dict[str, str] | None:
@@ -57,7 +65,6 @@ def _has_display() -> bool:
 
 def _open_desktop(asked: dict[str, str]) -> int:
     """Own the home and open the window; where somebody owns it already, their window comes forward instead."""
-    gc.disable()  # until the first paint everything is new and stays
     from watchhamster.core.ports import WatchHamsterError
     from watchhamster.core.text import say
     from watchhamster.engine.owner import Owned, Owner, ask_sync
@@ -82,8 +89,7 @@ def _open_desktop(asked: dict[str, str]) -> int:
         return error.exit_code
 
     async def build() -> Engine:
-        gc.freeze()
-        gc.enable()
+        _collect()
 
         from pathlib import Path
 
