@@ -117,6 +117,8 @@ class Request(msgspec.Struct, frozen=True):
     params: Mapping[str, str] = {}
     group: str = "default"  # the rate-limit group that it counts against
     method: str = "GET"
+    headers: Mapping[str, str] = {}
+    host: str = ""  # another host of the venue's own domain; a base URL elsewhere stands for them all
 
 
 class Response(msgspec.Struct, frozen=True):

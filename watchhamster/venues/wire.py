@@ -76,12 +76,14 @@ class HttpWire:
 
     async def request(self, request: Request) -> Response:
         """One answer within 10 s. Raises `Unavailable` when none came; any HTTP status is an answer."""
-        url = self.base_url + request.path
+        url = self._base_of(request) + request.path
         try:
             client = self._client or await self._new_client()
             async with (
                 asyncio.timeout(ANSWER_S),
-                client.stream(request.method, url, params=dict(request.params) or None) as answer,
+                client.stream(
+                    request.method, url, params=dict(request.params) or None, headers=dict(request.headers) or None
+                ) as answer,
             ):
                 body = bytearray()
                 async for part in answer.aiter_bytes():
@@ -127,6 +129,12 @@ class HttpWire:
         if self._client is not None:
             client, self._client = self._client, None
             await client.aclose()
+
+    def _base_of(self, request: Request) -> str:
+        """The base URL, or another host of its domain. A simulator's or a proxy's base stands for every host."""
+        domain = ".".join(request.host.split(".")[-2:])
+        hostname = urlsplit(self.base_url).hostname or ""
+        return f"https://{request.host}" if request.host and hostname.endswith(f".{domain}") else self.base_url
 
     async def _new_client(self) -> httpx.AsyncClient:
         tls = await self._tls("http")
