@@ -1,8 +1,8 @@
 """Faults on demand: what can go wrong, how it is asked for, and when it holds.
 
-A spec is `name[:value][@start[+duration]]`, comma-separated: `drop@5s,mute@10s+8s,http429:0.3`. Times count from when
-the simulator was ready, or from when the spec was set; without a duration a fault holds until it is cleared. Faults
-spoil only what is told: what happened (`/sim/truth`) stays as it was.
+A spec is `[venue.]name[:value][@start[+duration]]`, comma-separated: `drop@5s,mute@10s+8s,yahoo.http429:0.3`. Times
+count from when the simulator was ready, or from when the spec was set; without a duration a fault holds until it is
+cleared, without a venue it hits all of them. Faults spoil only what is told: what happened (`/sim/truth`) stays.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import msgspec
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
 
+VENUES = ("upbit", "yahoo")
 ValueKind = Literal["none", "rate", "number", "word"]
 
 
@@ -63,6 +64,19 @@ FAULTS: dict[str, Kind] = {
     "truncate": Kind("break off this share of answers in the middle", _RATE, "1"),
     "html": Kind("answer this share of calls with a web page and status 200", _RATE, "1"),
     "error200": Kind("answer this share of calls with an error object and status 200", _RATE, "1"),
+    # REST, Yahoo only
+    "http999": Kind("Yahoo: deny this share of calls with status 999 and a page", _RATE, "1"),
+    "busy200": Kind("Yahoo: answer this share of calls with Too Many Requests and status 200", _RATE, "1"),
+    "empty": Kind("Yahoo: answer this share of calls with status 200 and nothing", _RATE, "1"),
+    "consent": Kind("Yahoo: send this share of calls, from who has not agreed, to the consent page", _RATE, "1"),
+    "bad_crumb": Kind("Yahoo: refuse this share of calls with a crumb as 401 Invalid Crumb", _RATE, "1"),
+    "crumb429": Kind("Yahoo: refuse this share of calls for a crumb as too many", _RATE, "1"),
+    "nulls": Kind("Yahoo: leave this share of chart rows without values", _RATE, "0.2"),
+    "no_meta": Kind("Yahoo: charts have a null currency and no session table"),
+    "live_row": Kind("Yahoo: charts end with the live row even where their window ended before it"),
+    # the market as Yahoo tells it
+    "delay": Kind("Yahoo: Seoul and London are told so many minutes late", _NUMBER, "20"),
+    "skew": Kind("Yahoo: its clock is so many seconds ahead", _NUMBER, "120"),
     # the venue
     "maintenance": Kind("no streams, and every call fails with 500"),
     "down": Kind("nobody is there: connections are reset as soon as they are made"),
@@ -70,7 +84,9 @@ FAULTS: dict[str, Kind] = {
 }
 
 _TIME_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
-_PART = re.compile(r"(?P<name>[a-z0-9_]+)(:(?P<value>[^@]*))?(@(?P<start>[^+]*)(\+(?P<duration>.*))?)?")
+_PART = re.compile(
+    r"((?P<venue>[a-z]+)\.)?(?P<name>[a-z0-9_]+)(:(?P<value>[^@]*))?(@(?P<start>[^+]*)(\+(?P<duration>.*))?)?"
+)
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -80,6 +96,7 @@ class Fault(msgspec.Struct, frozen=True):
     value: str
     start_s: float = 0.0
     duration_s: float | None = None
+    venue: str | None = None  # None: every one
 
 
 def parse(spec: str) -> list[Fault]:
@@ -91,12 +108,12 @@ def _fault(part: str) -> Fault:
     match = _PART.fullmatch(part)
     name = match["name"] if match else re.split("[:@]", part)[0]
     kind = FAULTS.get(name)
-    if match is None or kind is None:
+    if match is None or kind is None or match["venue"] not in (None, *VENUES):
         near = get_close_matches(name, FAULTS, 1)
         hint = (
             Text("Did you mean {name}?", {"name": near[0]})
             if near and kind is None
-            else Text("Write name[:value][@start[+duration]]; names are {names}.", {"names": ", ".join(FAULTS)})
+            else Text("Write [venue.]name[:value][@start[+duration]]; names are {names}.", {"names": ", ".join(FAULTS)})
         )
         raise UsageError("bad_fault", Text("There is no fault {part!r}.", {"part": part}), hint)
     value = match["value"] or kind.default
@@ -117,7 +134,7 @@ def _fault(part: str) -> Fault:
     if kind.choices and value not in kind.choices:
         raise _wrong(part, Text("{name} takes {choices}.", {"name": name, "choices": ", ".join(kind.choices)}), name)
     start = _seconds(part, match["start"], name) or 0.0
-    return Fault(name, value, start, _seconds(part, match["duration"], name))
+    return Fault(name, value, start, _seconds(part, match["duration"], name), match["venue"])
 
 
 def _seconds(part: str, text: str | None, name: str) -> float | None:
@@ -137,22 +154,43 @@ def _wrong(part: str, why: Text, name: str) -> UsageError:
     )
 
 
-class Faults:
-    """The schedule in force. Its chances are seeded, so a run can be repeated."""
+class _Schedule:
+    """What was asked for, and since when its times count."""
 
-    def __init__(self, monotonic: Callable[[], float], seed: int) -> None:
+    def __init__(self, since: float) -> None:
+        self.faults: list[Fault] = []
+        self.since = since
+        self.number = 0  # of schedules so far
+
+
+class Faults:
+    """The schedule in force, as one venue is hit by it. Its chances are seeded, so a run can be repeated."""
+
+    def __init__(
+        self,
+        monotonic: Callable[[], float],
+        seed: int,
+        *,
+        venue: str | None = None,
+        schedule: _Schedule | None = None,
+    ) -> None:
         self._monotonic = monotonic
-        self._since = monotonic()
-        self._faults: list[Fault] = []
-        self._fired: set[int] = set()
+        self._seed = seed
+        self._venue = venue
+        self._schedule = schedule or _Schedule(monotonic())
+        self._fired: set[tuple[int, int]] = set()
         self.random = random.Random(seed)
+
+    def of(self, venue: str) -> Faults:
+        """The same schedule as this venue is hit by it, with chances of its own."""
+        return Faults(self._monotonic, self._seed, venue=venue, schedule=self._schedule)
 
     def set(self, spec: str) -> None:
         """Replace the schedule; its times count from now."""
         faults = parse(spec)
-        self._faults = faults
-        self._fired = set()
-        self._since = self._monotonic()
+        self._schedule.faults = faults
+        self._schedule.number += 1
+        self._schedule.since = self._monotonic()
 
     def clear(self) -> None:
         """From now on nothing goes wrong."""
@@ -160,18 +198,24 @@ class Faults:
 
     def restart(self) -> None:
         """Let the schedule's times count from now."""
-        self._since = self._monotonic()
+        self._schedule.since = self._monotonic()
+
+    def _elapsed_s(self) -> float:
+        return self._monotonic() - self._schedule.since
+
+    def _mine(self, fault: Fault) -> bool:
+        return self._venue is None or fault.venue in (None, self._venue)
 
     def _holds(self, fault: Fault, elapsed_s: float) -> bool:
         end_s = float("inf") if fault.duration_s is None else fault.start_s + fault.duration_s
-        return fault.start_s <= elapsed_s < end_s
+        return self._mine(fault) and fault.start_s <= elapsed_s < end_s
 
     def values(self, name: str) -> list[str]:
         """The values of every fault of this name that holds now."""
-        if not self._faults:
+        if not self._schedule.faults:
             return []
-        elapsed_s = self._monotonic() - self._since
-        return [f.value for f in self._faults if f.name == name and self._holds(f, elapsed_s)]
+        elapsed_s = self._elapsed_s()
+        return [f.value for f in self._schedule.faults if f.name == name and self._holds(f, elapsed_s)]
 
     def word(self, name: str) -> str | None:
         """The value of this fault if it holds now."""
@@ -194,21 +238,23 @@ class Faults:
 
     def due(self) -> list[Fault]:
         """Faults that are events, each once as its time has come; with a duration, again until it is over."""
-        elapsed_s = self._monotonic() - self._since
+        elapsed_s = self._elapsed_s()
         due = []
-        for i, fault in enumerate(self._faults):
-            if FAULTS[fault.name].once and elapsed_s >= fault.start_s:
+        for i, fault in enumerate(self._schedule.faults):
+            if FAULTS[fault.name].once and self._mine(fault) and elapsed_s >= fault.start_s:
+                key = (self._schedule.number, i)
                 again = fault.duration_s is not None and self._holds(fault, elapsed_s)
-                if again or i not in self._fired:
+                if again or key not in self._fired:
                     due.append(fault)
-                self._fired.add(i)
+                self._fired.add(key)
         return due
 
     def listed(self) -> list[dict[str, object]]:
         """The schedule, as JSON-ready objects."""
-        elapsed_s = self._monotonic() - self._since
+        elapsed_s = self._elapsed_s()
         return [
             {
+                "venue": f.venue,
                 "name": f.name,
                 "value": f.value,
                 "start_s": f.start_s,
@@ -216,10 +262,10 @@ class Faults:
                 "active": self._holds(f, elapsed_s),
                 "meaning": FAULTS[f.name].meaning,
             }
-            for f in self._faults
+            for f in self._schedule.faults
         ]
 
     @property
     def any(self) -> bool:
         """Whether there is a schedule at all."""
-        return bool(self._faults)
+        return bool(self._schedule.faults)

@@ -1,6 +1,6 @@
 """The exchange on a loopback port: HTTP by h11 over asyncio streams, upgrades handed to websockets' sans-I/O server.
 
-The venue hangs below `/upbit`; `/sim/…` is the control side, which no fault touches.
+Each venue hangs below its name, such as `/upbit`; `/sim/…` is the control side, which no fault touches.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from websockets.server import ServerProtocol
 from watchhamster.core.market import to_json
 from watchhamster.core.ports import Clock, UsageError, WatchHamsterError
 from watchhamster.core.text import Text
-from watchhamster.core.timeframes import timeframe
-from watchhamster.sim.exchange import SECOND_NS, Exchange, Session
+from watchhamster.sim.exchange import Exchange
+from watchhamster.sim.face import SECOND_NS, Call, Floor, Session
+from watchhamster.sim.stocks import Stocks
 from watchhamster.sim.world import World
 
-_BASE = "/upbit"
 _BACKLOG_BYTES = 8 * 2**20  # a client that does not read is cut when so much waits for it
 
 
@@ -66,12 +66,12 @@ def _cut(writer: asyncio.StreamWriter, *, reset: bool = False) -> None:
 class _WebSocket:
     """A stream's outlet: frames through the protocol into the socket, at a trickle where that fault holds."""
 
-    def __init__(self, writer: asyncio.StreamWriter, exchange: Exchange, protocol: ServerProtocol) -> None:
+    def __init__(self, writer: asyncio.StreamWriter, floor: Floor, protocol: ServerProtocol) -> None:
         self.protocol = protocol
         self._writer = writer
-        self._exchange = exchange
+        self._floor = floor
         self._trickle = bytearray()
-        self._trickled_at = exchange.clock.monotonic()
+        self._trickled_at = floor.clock.monotonic()
 
     def frame(self, data: bytes, *, text: bool) -> None:
         """Send one data frame."""
@@ -95,7 +95,7 @@ class _WebSocket:
     def flush(self) -> None:
         """Write what the protocol has to say."""
         for data in self.protocol.data_to_send():
-            if self._trickle or (data and self._exchange.faults.holds("trickle")):
+            if self._trickle or (data and self._floor.faults.holds("trickle")):
                 self._trickle += data
             elif data:
                 self._writer.write(data)
@@ -106,8 +106,8 @@ class _WebSocket:
 
     def tick(self) -> None:
         """Let the next bytes of the trickle out."""
-        now = self._exchange.clock.monotonic()
-        pace = self._exchange.faults.number("trickle")
+        now = self._floor.clock.monotonic()
+        pace = self._floor.faults.number("trickle")
         due = len(self._trickle) if pace is None else int((now - self._trickled_at) * pace)
         if due:  # writing even nothing is an error once this side has said that it is done
             self._writer.write(bytes(self._trickle[:due]))
@@ -117,7 +117,7 @@ class _WebSocket:
 
 
 class Simulator:
-    """A local exchange. Use as an async context manager, or `start` and `stop`.
+    """Local venues. Use as an async context manager, or `start` and `stop`.
 
     `port` 0 takes a free one. `start_ns` puts the market at another moment, `speed` lets its time run faster,
     `activity` multiplies how much is traded; `faults` is a spec as in `FAULTS`. Raises `UsageError` for what cannot be.
@@ -147,8 +147,13 @@ class Simulator:
 
     @property
     def world(self) -> World:
-        """The market itself, to be asked directly."""
+        """The market of coins itself, to be asked directly."""
         return self.exchange.world
+
+    @property
+    def stocks(self) -> Stocks:
+        """The markets with sessions, to be asked directly."""
+        return self.exchange.stocks
 
     @property
     def url(self) -> str:
@@ -158,7 +163,7 @@ class Simulator:
     @property
     def venues(self) -> dict[str, str]:
         """Base URL of each venue it plays."""
-        return {"upbit": self.url + _BASE}
+        return {venue: f"{self.url}/{venue}" for venue in self.exchange.faces}
 
     @property
     def ca(self) -> Path | None:
@@ -268,17 +273,21 @@ class Simulator:
             url = urlsplit(request.target.decode("latin-1"))
             headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
             method = request.method.decode()
-            if url.path.startswith("/sim/"):
+            venue, slash, path = url.path[1:].partition("/")
+            call = Call(method, slash + path, url.query, headers, address, body)
+            if venue == "sim":
                 await self._control(connection, writer, method, url.path, dict(parse_qsl(url.query)), body)
-            elif self.exchange.faults.holds("down"):
+            elif venue not in self.exchange.faces:
+                _say(connection, writer, h11.Response(status_code=404, headers=[("Content-Length", "0")]))
+                _say(connection, writer, h11.EndOfMessage())
+            elif self.exchange.faces[venue].floor.faults.holds("down"):
                 _cut(writer, reset=True)
                 return
             elif headers.get("upgrade", "").lower() == "websocket":
-                await self._stream(reader, writer, request, connection.trailing_data[0], headers, address)
+                await self._stream(reader, writer, request, connection.trailing_data[0], venue, call)
                 return
             else:
-                path = url.path.removeprefix(_BASE) if url.path.startswith(_BASE + "/") else "/"
-                reply = await self.exchange.call(method, path, url.query, headers, address)
+                reply = await self.exchange.call(venue, call)
                 data = reply.body
                 fields = reply.headers
                 if "gzip" in headers.get("accept-encoding", "") and len(data) > 1000:
@@ -305,7 +314,7 @@ class Simulator:
         query: dict[str, str],
         body: bytes,
     ) -> None:
-        """`/sim/faults`, `/sim/truth/…`, `/sim/now`. An error is an object as on the command line, with status 400."""
+        """`/sim/faults`, `/sim/truth/…`, `/sim/manners`, `/sim/now`. An error is an object, with status 400."""
         status = 200
         lines: Iterator[bytes]
         try:
@@ -322,6 +331,9 @@ class Simulator:
                     lines = self._truth(what, query)
                 case "GET", ["now"]:
                     lines = iter([json.dumps({"now_ns": self.now_ns()}).encode()])
+                case "GET", ["manners"]:
+                    manners = {venue: face.floor.manners.told() for venue, face in self.exchange.faces.items()}
+                    lines = iter([json.dumps(manners).encode()])
                 case _:
                     raise UsageError("unknown_path", Text("No {method} {path} here.", {"method": method, "path": path}))
         except WatchHamsterError as error:
@@ -338,9 +350,10 @@ class Simulator:
 
     def _truth(self, what: str, query: dict[str, str]) -> Iterator[bytes]:
         venue, _, symbol = query.get("instrument", "").partition(":")
-        if venue != "upbit":
-            raise UsageError("unknown_instrument", Text("Give instrument=upbit:SYMBOL."))
-        self.world.listing(symbol)
+        face = self.exchange.faces.get(venue)
+        if face is None:
+            known = ", ".join(f"{venue}:SYMBOL" for venue in self.exchange.faces)
+            raise UsageError("unknown_instrument", Text("Give instrument={known}.", {"known": known}))
         now_ns = self.now_ns()
         try:
             since_ns = int(query.get("since_ns") or now_ns - 3600 * SECOND_NS)
@@ -348,10 +361,8 @@ class Simulator:
         except ValueError:
             raise UsageError("bad_time", Text("since_ns and until_ns are integers, nanoseconds UTC.")) from None
         if what == "trades":
-            return map(to_json, self.exchange.true_trades(symbol, since_ns, until_ns))
-        frame = query.get("timeframe", "1m")
-        self.world.candles(symbol, timeframe(frame), 1, now_ns)  # raises for what it does not have
-        return map(to_json, self.exchange.true_candles(symbol, frame, since_ns, until_ns))
+            return map(to_json, face.true_trades(symbol, since_ns, until_ns))
+        return map(to_json, face.true_candles(symbol, query.get("timeframe", "1m"), since_ns, until_ns))
 
     # ---------------------------------------------------------------- WebSocket
 
@@ -361,31 +372,30 @@ class Simulator:
         writer: asyncio.StreamWriter,
         request: h11.Request,
         rest: bytes,
-        headers: dict[str, str],
-        address: str,
+        venue: str,
+        call: Call,
     ) -> None:
         protocol = ServerProtocol(extensions=[ServerPerMessageDeflateFactory()], max_size=2**20)
-        outlet = _WebSocket(writer, self.exchange, protocol)
+        outlet = _WebSocket(writer, self.exchange.faces[venue].floor, protocol)
         lines = [b"GET " + request.target + b" HTTP/1.1", *(name + b": " + value for name, value in request.headers)]
         protocol.receive_data(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
-        path = urlsplit(request.target.decode("latin-1")).path
-        status, told = await self.exchange.admit(path.removeprefix(_BASE), headers, address)
+        admission = await self.exchange.admit(venue, call)
         handshake = next(iter(protocol.events_received()), None)
         if not isinstance(handshake, Handshake):
             return
-        if status == 101:
+        if admission.status == 101:
             response = protocol.accept(handshake)
             if response.status_code == 101:
-                response.headers["remaining-req"] = told
-                response.headers["limit-by-ip"] = "Yes"
+                for name, value in admission.headers:
+                    response.headers[name] = value
         else:
-            response = protocol.reject(status, told)
+            response = protocol.reject(admission.status, admission.why)
         protocol.send_response(response)
         outlet.flush()
         await writer.drain()
         if protocol.state is not State.OPEN:
             return
-        session = self.exchange.join(outlet)
+        session = self.exchange.join(outlet, venue, f"{call.path}?{call.query}")
         try:
             await self._listen(reader, session, outlet)
         finally:
@@ -394,6 +404,7 @@ class Simulator:
     async def _listen(self, reader: asyncio.StreamReader, session: Session, outlet: _WebSocket) -> None:
         """Hear one client until its stream ends."""
         protocol = outlet.protocol
+        floor = self.exchange.faces[session.venue].floor
         while True:
             for event in protocol.events_received():
                 assert isinstance(event, Frame)
@@ -408,8 +419,7 @@ class Simulator:
                             outlet.flush()
                 return
             data = await reader.read(65536)
-            while self.exchange.faults.holds("stall"):
-                await self.exchange.clock.sleep(0.1)
+            await floor.while_fault("stall")
             if not data:
                 return
             protocol.receive_data(data)

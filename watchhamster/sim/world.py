@@ -52,7 +52,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class _Cache(Generic[K, V]):
+class LastMade(Generic[K, V]):
     """The last `size` values made, by key."""
 
     def __init__(self, size: int, make: Callable[[K], V]) -> None:
@@ -193,10 +193,10 @@ class World:
         self._daily = daily_prices(seed)
         self._tables: dict[str, Days] = {}
         self.work = 0  # how much was made so far, in units of some 0.3 ms: who serves others too rests in between
-        self._market = _Cache(8, self._make_market)
-        self._minutes = _Cache(96, self._make_minutes)
-        self._tapes = _Cache(768, self._make_tape)
-        self._year = _Cache(64, self._make_year)
+        self._market = LastMade(8, self._make_market)
+        self._minutes = LastMade(96, self._make_minutes)
+        self._tapes = LastMade(768, self._make_tape)
+        self._year = LastMade(64, self._make_year)
         self._books: dict[tuple[str, int, int], tuple[int, int, Depth]] = {}
 
     def listing(self, symbol: str) -> Listing:
