@@ -100,6 +100,7 @@ class _Interval(NamedTuple):
     kept_days: int | None  # how far back it is served; None: from the first trade
 
 
+# Yahoo's 5d is left out: its bars begin wherever the request does. Folded from days they begin where all others do.
 _INTERVALS: Final = {
     "1m": _Interval("1m", 7, 29),  # 8 a request, 30 back
     "2m": _Interval("2m", 30, 59),
@@ -109,7 +110,6 @@ _INTERVALS: Final = {
     "1h": _Interval("60m", 365, 729),
     "90m": _Interval("90m", 58, 59),
     "1d": _Interval("1d", 20 * 365, None),
-    "5d": _Interval("5d", 100 * 365, None),
     "1w": _Interval("1wk", 100 * 365, None),
     "1M": _Interval("1mo", 200 * 365, None),
     "3M": _Interval("3mo", 200 * 365, None),
@@ -1231,12 +1231,12 @@ class Yahoo:
             raise BadFrame(f"asked about {frame.name}, it answered with {told}", response.body)
         if times is None:
             times = []  # an empty window: no key, and sometimes columns of nothing
-        columns = result.indicators.quote[0] if result.indicators.quote else _Columns()
+        columns = result.indicators.quote[0] if result.indicators.quote and times else _Columns()
         empty: list[float | None] = [None] * len(times)
         lists = [c if c is not None else empty for c in (columns.open, columns.high, columns.low, columns.close)]
         lists.append(columns.volume if columns.volume is not None else empty)
-        adjusted = (result.indicators.adjclose[0].adjclose if result.indicators.adjclose else None) or empty
-        if times and any(len(column) != len(times) for column in (*lists, adjusted)):
+        adjusted = (result.indicators.adjclose[0].adjclose if result.indicators.adjclose and times else None) or empty
+        if any(len(column) != len(times) for column in (*lists, adjusted)):
             raise BadFrame("its columns differ in length", response.body)
         if any(not -(10**11) < t < 10**11 for t in times):
             raise BadFrame("a bar's time is absurd", response.body)
@@ -1247,6 +1247,9 @@ class Yahoo:
         for index, (time, o, h, lo, c, v, a) in enumerate(zip(times, *lists, adjusted, strict=True)):
             open_ns = bars.open_ns(time * SECOND_NS)
             if open_ns is None or o is None or h is None or lo is None or c is None:
+                continue
+            if bars.is_cut(time * SECOND_NS) and index < len(times) - 1:
+                rejected.append((index, "it does not begin with a quarter"))
                 continue
             values = _ranged(o, h, lo, c)
             if values is None:
@@ -1318,6 +1321,13 @@ class _Bars:
         assert self._frame.ns is not None
         return segment.since_ns + (at_ns - segment.since_ns) // self._frame.ns * self._frame.ns
 
+    def is_cut(self, at_ns: int) -> bool:
+        """Whether a row of three months is of other months than a quarter's, as those of a request's own may be."""
+        if self._frame.name != "3M":
+            return False
+        day = self._calendar.day(at_ns + 2 * _HOUR_NS)
+        return day.month != self._first_day(day).month
+
     def _stamp(self, first: dt.date, at_ns: int) -> int:
         midnight_ns = self._calendar.midnight_ns(first)
         if self._frame.name != "1d" or at_ns <= midnight_ns:
@@ -1366,7 +1376,7 @@ class _Bars:
 
     def _next_day(self, first: dt.date) -> dt.date:
         match self._frame.name:
-            case "1w" | "5d":
+            case "1w":
                 return first + 7 * _DAY
             case "1M":
                 return (first + 31 * _DAY).replace(day=1)
