@@ -53,13 +53,14 @@ async def sim(clock: HandClock) -> AsyncIterator[Simulator]:
 class Rest:
     """An HTTP client below the venue's base."""
 
-    def __init__(self, sim: Simulator, client: httpx.AsyncClient) -> None:
+    def __init__(self, sim: Simulator, client: httpx.AsyncClient, venue: str = "upbit") -> None:
         self._sim = sim
         self._client = client
+        self._base = sim.venues[venue]
 
     async def __call__(self, path: str, **params: object) -> httpx.Response:
         query = {name.rstrip("_"): str(value) for name, value in params.items()}
-        return await self._client.get(self._sim.venues["upbit"] + path, params=query)
+        return await self._client.get(self._base + path, params=query)
 
     async def rows(self, path: str, **params: object) -> list[dict[str, Any]]:
         answer = await self(path, **params)
@@ -78,9 +79,9 @@ async def rest(sim: Simulator) -> AsyncIterator[Rest]:
 
 
 @asynccontextmanager
-async def dial(sim: Simulator, **options: Any) -> AsyncIterator[ClientConnection]:
+async def dial(sim: Simulator, place: str = "upbit/websocket/v1", **options: Any) -> AsyncIterator[ClientConnection]:
     """A WebSocket without keep-alive of its own."""
-    url = sim.venues["upbit"].replace("http", "ws", 1) + "/websocket/v1"
+    url = f"{sim.url}/{place}".replace("http", "ws", 1)
     async with connect(url, **{"ping_interval": None, "max_queue": None, "close_timeout": 1, **options}) as stream:
         yield stream
 

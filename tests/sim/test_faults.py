@@ -17,7 +17,8 @@ from tests import virtual_time
 from tests.sim.conftest import HandClock, Rest, dial, read, silent, subscribe
 from watchhamster.core.ports import UsageError
 from watchhamster.sim import FAULTS, Simulator
-from watchhamster.sim.exchange import Exchange, Session
+from watchhamster.sim.exchange import Exchange
+from watchhamster.sim.face import Session
 from watchhamster.sim.faults import Faults, parse
 from watchhamster.sim.world import MS
 
@@ -51,6 +52,7 @@ def test_a_spec_is_read_part_by_part() -> None:
         ("mute@1s+x", "mute@1s+x", "no data"),
         ("hang:rest+7s", "hang:rest+7s", "never answer"),
         ("!!", "!!", "name[:value]"),
+        ("nasdaq.drop@5s", "'nasdaq.drop@5s'", "[venue.]name"),
     ],
 )
 def test_a_wrong_spec_names_the_part_and_what_would_be_right(spec: str, named: str, hint: str) -> None:
@@ -80,6 +82,20 @@ def test_faults_hold_from_start_for_their_duration() -> None:
     assert {second: due for second, (_mute, due) in enumerate(seen) if due} == {5: ["1006"], 20: ["1011"], 21: ["1011"]}
     faults.clear()
     assert not faults.any and not faults.holds("mute")
+
+
+def test_a_fault_may_be_one_venues_alone() -> None:
+    now = 0.0
+    faults = Faults(lambda: now, 1)
+    upbit, yahoo = faults.of("upbit"), faults.of("yahoo")
+    faults.set("yahoo.mute@1s,drop@2s,upbit.drop@3s")
+    due = []
+    for second in range(5):
+        now = float(second)
+        due += [(second, venue.due()) for venue in (upbit, yahoo)]
+    assert (upbit.holds("mute"), yahoo.holds("mute"), faults.holds("mute")) == (False, True, True)
+    assert [second for second, found in due[0::2] for _ in found] == [2, 3]
+    assert [second for second, found in due[1::2] for _ in found] == [2]
 
 
 async def test_faults_are_listed_set_and_cleared_while_it_runs(rest: Rest, clock: HandClock) -> None:

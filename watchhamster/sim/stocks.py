@@ -577,7 +577,8 @@ class Stocks:
             made = {bar.start_s: bar for bar in _folded(rows.only(part), start, end, span_s, scale, ratio)}
             if part == 1 and share.market.auctions:
                 starts = range(start, min(end, now_ms // 1000 + 1), span_s)
-                bars += (made.get(at) or _untraded(at, min(at + span_s, end)) for at in starts)
+                spans = ((at, min(at + span_s, end)) for at in starts)
+                bars += (made.get(at) or _untraded(at, to) for at, to in spans if at in made or to * 1000 <= now_ms)
             else:
                 bars += made.values()
         return bars

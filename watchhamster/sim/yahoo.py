@@ -283,10 +283,15 @@ class Chart:
         }
         if summary is not None:
             high, low = year_range(stocks, share, self.now_ms)
+            change = summary.price - summary.previous_close
+            percent = round(change / summary.previous_close * 100, 2)
             meta |= {
                 "regularMarketTime": summary.ms // 1000,
                 "regularMarketPrice": round(summary.price, share.decimals),
-                "regularMarketChangePercent": round((summary.price / summary.previous_close - 1) * 100, 4),
+                "regularMarketChangePercent": percent,
+                "fulldayPrice": round(summary.extended[1] if summary.extended else summary.price, share.decimals),
+                "fulldayChange": round(change, share.decimals),  # recorded so: of the regular session
+                "fulldayChangePercent": percent,
                 "fiftyTwoWeekHigh": round(high, share.decimals),
                 "fiftyTwoWeekLow": round(low, share.decimals),
                 "regularMarketDayHigh": round(summary.high, share.decimals),

@@ -46,6 +46,7 @@ from watchhamster.sim.yahoo import (
 )
 
 _CALLS_A_MINUTE = 100
+_TOLD_MS = 600_000  # what is older is not told
 _MOST_FRAMES = 20  # a symbol and turn: the stream conflates
 _TOO_MANY = "Too Many Requests\r\n"
 _CACHE = {
@@ -230,7 +231,7 @@ class YahooFace:
         summary = self.stocks.summary(symbol, now_ms)
         if summary is not None:
             live = chart.live_row(summary, faults.holds("live_row"))
-            bars += [live] if live is not None else []
+            bars += [live] if live is not None and (not bars or bars[-1].start_s < live.start_s) else []
             summary = summary._replace(ms=summary.ms + self._skew_s() * 1000)
         if faults.any:
             bars = [
@@ -392,7 +393,8 @@ class YahooFace:
             now_ms = self._now_ms(share)
             if channel.next_ms is None or now_ms < channel.next_ms:
                 continue
-            seconds = {tick.ms // 1000: tick for tick in self.stocks.ticks(symbol, channel.told_ms + 1, now_ms + 1)}
+            since_ms = max(channel.told_ms + 1, now_ms - _TOLD_MS)
+            seconds = {tick.ms // 1000: tick for tick in self.stocks.ticks(symbol, since_ms, now_ms + 1)}
             channel.told_ms, channel.next_ms = now_ms, self._next_ms(symbol, now_ms)
             if not self._gone(symbol):
                 for tick in list(seconds.values())[-_MOST_FRAMES:]:
