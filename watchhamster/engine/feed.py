@@ -87,6 +87,7 @@ _FUTURE_NS = 86400 * SECOND_NS  # a clock may be wrong by hours, not by a day
 _IDS_MAX = 100_000  # a symbol
 _FILL_PAGES = 40  # of trades; a longer gap is filled with candles
 _AT_ONCE = 5  # so many symbols' trades are asked for each round; beyond, only those whose ticker moved
+_AUDITED_AT_ONCE = 20  # busy symbols, of which each costs a call
 _TICKERS_A_CALL = 100
 _SETTLERS = 4
 _REFUSED_S = 600.0
@@ -746,7 +747,9 @@ class Feed:
                 self._want_settled([tape.symbol for tape in self._tapes.values()], "normal")
             else:
                 # A quiet symbol that moved unseen shows in its ticker; one that was busy must be compared.
-                busy = [tape.symbol for tape in self._tapes.values() if tape.is_ahead()]
+                ahead = [tape for tape in self._tapes.values() if tape.is_ahead()]
+                ahead.sort(key=lambda tape: tape.settled_ns or 0)  # the longest unproven first
+                busy = [tape.symbol for tape in ahead[:_AUDITED_AT_ONCE]]
                 quiet = [tape.symbol for tape in self._tapes.values() if not tape.is_ahead()]
                 self._want_settled(busy, "bulk")
                 try:
