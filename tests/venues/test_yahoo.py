@@ -399,6 +399,13 @@ def test_a_new_day_forgets_the_old_ones_range_and_count() -> None:
     )
     assert (ticker.open, ticker.high, ticker.low, ticker.previous_close, ticker.volume_24h) == (None,) * 5
     assert (ticker.change, ticker.state) == (-2.5, "PRE")
+    venue.subscribe([Subscription("ticker", "AAPL")], "t")
+    assert venue.unseeded() == ["AAPL"]  # REST has to tell of the new day
+    query = venue.tickers(["AAPL"])
+    query.parse(YahooCase().serve(query.request))  # it still tells of the old: its last price is the close before
+    ticker = decoded(venue, pricing(id="AAPL", price=99.5, time=ms("2026-08-27T05:01-04:00")))
+    assert venue.unseeded() == []
+    assert (ticker.previous_close, ticker.open, ticker.high, ticker.volume_24h) == (101.5, None, None, None)
 
 
 def test_an_older_frame_changes_nothing() -> None:
@@ -668,6 +675,54 @@ def test_summer_time_days_lie_on_their_sessions() -> None:
         stamp("2026-03-27T00:00+01:00"),
         stamp("2026-03-30T00:00+02:00"),
     ]
+
+
+def test_a_live_day_late_in_the_evening_is_still_that_day() -> None:
+    meta = {"exchangeName": "CCC", "exchangeTimezoneName": "UTC", "currency": "USD"}
+    for live in ("2026-08-26T22:00:00Z", "2026-08-26T23:10:00Z"):
+        rows = [(stamp(t), 1.0, 1.0, 1.0, 1.0, 5) for t in ("2026-08-25T00:00:00Z", live)]
+        response = reply(chart_body("BTC-USD", rows, meta=meta), stamp(live) + 5)
+        page = ask_candles(Yahoo(), "1d", "2026-08-20T00Z", "2026-08-30T00Z", response, "BTC-USD")
+        assert [(c.open_ns // SECOND_NS, c.closed) for c in page.rows] == [
+            (stamp("2026-08-25T00:00Z"), True),
+            (stamp("2026-08-26T00:00Z"), False),
+        ]
+
+
+def test_quarters_that_are_no_quarters_are_left_out() -> None:
+    starts = ("2026-02-01", "2026-04-01", "2026-07-01")
+    rows = [(stamp(f"{day}T00:00{'-05:00' if day < '2026-03' else '-04:00'}"), 1.0, 1.0, 1.0, 1.0, 5) for day in starts]
+    response = reply(chart_body("AAPL", rows, "3mo"), stamp("2026-08-26T00Z"))
+    page = ask_candles(Yahoo(), "3M", "2026-01-01T00Z", "2026-08-30T00Z", response)
+    assert [(c.open_ns // SECOND_NS, c.closed) for c in page.rows] == [(rows[1][0], True), (rows[2][0], False)]
+    assert page.until_ns == rows[2][0] * SECOND_NS
+
+
+@pytest.mark.parametrize("time", [10**12, -(10**12), -6_000_000_000, 4_200_000_000])
+@pytest.mark.parametrize("name", ["1m", "1d"])
+def test_absurd_times_are_refused(time: int, name: str) -> None:
+    rows = [(stamp("2026-08-25T10:00-04:00"), 1.0, 1.0, 1.0, 1.0, 1), (time, 1.0, 1.0, 1.0, 1.0, 1)]
+    odd = {
+        "currentTradingPeriod": {"regular": {"start": time, "end": time + 9}},
+        "tradingPeriods": [[{"start": time, "end": time + 9}]],
+    }
+    since, until = "2026-08-20T00Z", "2026-08-30T00Z"
+    response = reply(chart_body("AAPL", rows, name), stamp("2026-08-30T00Z"))
+    with pytest.raises(BadFrame):
+        ask_candles(Yahoo(), name, since, until, response)
+    events = {
+        "dividends": {"1": {"amount": 1.0, "date": time}},
+        "splits": {"1": {"numerator": 2, "denominator": 1, "date": time}},
+    }
+    body = chart_body("AAPL", rows[:1], name, meta=odd, events=events)
+    assert len(ask_candles(Yahoo(), name, since, until, reply(body, stamp("2026-08-30T00Z"))).rows) == 1
+    chart = Yahoo().chart("AAPL", timeframe(name), stamp(since) * SECOND_NS, stamp(until) * SECOND_NS)
+    assert chart.parse(reply(body)).actions == []
+    assert parse_chart(json.dumps(body).encode()).candles
+    if name == "1m":
+        years = [rows[0], (rows[0][0] - 2000 * DAY_S, 1.0, 1.0, 1.0, 1.0, 1)]
+        with pytest.raises(BadFrame):
+            ask_candles(Yahoo(), name, since, until, reply(chart_body("AAPL", years, name)))
 
 
 def test_korea_is_late_and_ends_when_the_exchange_does() -> None:
@@ -1070,6 +1125,8 @@ def test_a_chart_with_actions_read_whole() -> None:
     assert [(a.kind, a.amount) for a in chart.actions] == [("dividend", 0.205), ("gain", 0.1), ("split", 4.0)]
     opens = [candle.open_ns for candle in chart.candles]
     assert [a.at_ns for a in chart.actions] == [opens[1], opens[1], opens[2]]
+    actions = Yahoo().actions("AAPL", since * SECOND_NS, until * SECOND_NS)
+    assert actions.parse(reply(split_chart(), until)) == chart.actions
     assert chart.adjusted == [124.0, None, 129.0] and chart.quote is not None and chart.quote.ticker.price == 100.0
 
 

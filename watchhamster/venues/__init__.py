@@ -1,1 +1,20 @@
-"""One sans-I/O file a venue, and the sockets they all share (`wire`)."""
+"""Where market data comes from: a file a venue, sans I/O, and the sockets they share.
+
+Adding a venue. Write `venues/<name>.py` with a class that has what `core.ports.Venue` asks for:
+
+1. *Shapes.* The frames and answers the venue really sends, as `msgspec` structs that go no further than the file.
+   Their sources and recorded samples belong into the docstring and `tests/data/<name>`.
+2. *decode*: bytes to `Ticker`, `Trade`, `Book`, `Candle`. `BadFrame` for what cannot be read, `Rejected` for the
+   venue's own errors, nothing for acknowledgements. Never a guess: a value that was not said is None.
+3. *Queries*: `markets`, `tickers`, `books`, `trades`, `candles`, each a `Request` with the function that reads its
+   answer. What the venue does not have raises `UsageError` (`not_offered`). Whatever is no data becomes a typed error;
+   a `Page` never claims to know more than its answer proves.
+4. *Manners*: `quotas` by rate-limit group, and a `FeedPolicy` with every interval; nobody else has timings.
+5. *Sessions*, where the market closes: `calendars.calendar_of` with an exchange's hours of `core.sessions.MARKETS`.
+
+Then give `tests/venues/conformance.py` a `Case`: frames, and a small model of the venue's REST side that shares no code
+with it. Its suite says what is missing. `upbit.py` is the plain example; `yahoo.py` has sessions, sparse frames,
+actions, and no trades.
+
+What comes free: sockets, quotas, retries, fallback to polling, gap filling, coverage, storage, rules, the window.
+"""

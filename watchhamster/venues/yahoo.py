@@ -83,6 +83,8 @@ _AUCTION_NS: Final = _HOUR_NS  # and a day's close after its auction
 _REFUSED_S: Final = 60.0
 _REFUSED_MAX_S: Final = 1800.0
 _SYMBOLS_MAX: Final = 10_000
+_SECONDS: Final = (-5_000_000_000, 4_102_444_800)  # 1811 to 2100: what a chart's times may be
+_INTRADAY_S_MAX: Final = 1000 * 86_400  # hourly bars go back two years
 _MINUTE: Final = timeframe("1m")
 _FOLLOWED_NS: Final = 300 * SECOND_NS  # a count older than this no longer tells what the minute traded
 _FOREVER_NS: Final = 1 << 62
@@ -542,7 +544,6 @@ class _Known:
         self.zone: str | None = None
         self.currency: str | None = None
         self.hint: int | None = None
-        self.seeded = False  # REST has told of it
         self.delay_s: int | None = None
         self.calendar: Calendar | None = None
         self.first_ns: int | None = None  # its first trade ever
@@ -562,6 +563,7 @@ class _Known:
         self.previous_close: float | None = None
         self.volume = None
         self.reference = None
+        self.seeded = False  # REST has not told yet what the stream leaves out
 
 
 class Yahoo:
@@ -571,7 +573,7 @@ class Yahoo:
     reads it from text.
 
     Beyond the port: `kinds`, `tickers_a_call`, `history_days`, `caution`, `session`, `calendar`, `unseeded`, `info`,
-    `search`, `trending`, `news`, `chart`, and `cookie`, `crumb`, `use` for the guarded `quotes`.
+    `search`, `trending`, `news`, `quote`, `chart`, `actions`, and `cookie`, `crumb`, `use` for the guarded `quotes`.
     """
 
     name = VENUE
@@ -907,6 +909,14 @@ class Yahoo:
 
         return self._query(request, read)
 
+    def actions(self, symbol: str, since_ns: int, until_ns: int) -> Query[list[Action]]:
+        """Dividends, distributed gains and splits of a time, oldest first.
+
+        A split that is new here means that every stored price before it is of another scale: fetch them again.
+        """
+        query = self.chart(symbol, timeframe("1d"), since_ns, until_ns)
+        return Query(query.request, lambda response: query.parse(response).actions)
+
     def search(self, text: str, count: int = 8) -> Query[list[InstrumentInfo]]:
         """Instruments by name or symbol, best first; Korean names of the best known ones are known here."""
         own = [info for info in known_instruments() if _matches(info, text)]
@@ -1041,15 +1051,15 @@ class Yahoo:
     def _calendar(self, known: _Known) -> Calendar:
         if known.calendar is None:
             exchange = _EXCHANGES.get(known.exchange)
-            code = exchange.market if exchange is not None else f"{known.exchange}/{known.zone or 'UTC'}"
-            calendar = self._calendars.get(code)
+            key = known.exchange if exchange is not None else f"{known.exchange}/{known.zone or 'UTC'}"
+            calendar = self._calendars.get(key)
             if calendar is None:
                 if exchange is not None:
-                    calendar = calendar_of(code, self._overrides.get(code))
+                    calendar = calendar_of(exchange.market, self._overrides.get(exchange.market))
                 else:  # a market without a table: what Yahoo tells is all there is to know
                     market = Market(known.exchange or "?", known.zone or "UTC", ((),) * 7)
                     calendar = Calendar(market, overrides=self._overrides.get(known.exchange))
-                self._calendars[code] = calendar
+                self._calendars[key] = calendar
             known.calendar = calendar
         return known.calendar
 
@@ -1189,22 +1199,22 @@ class Yahoo:
 
     def _seed(self, known: _Known, ticker: Ticker) -> None:
         """What the stream will leave out. The stream's own, where newer, stays."""
-        known.seeded = True
         calendar = self._calendar(known)
-        if known.time_ns >= 0 and calendar.day(known.time_ns) > calendar.day(ticker.event_ns):
-            return  # of a day that is over
+        day = calendar.day(ticker.event_ns)
+        if known.time_ns >= 0 and (streamed := calendar.day(known.time_ns)) != day:
+            if streamed > day:  # the stream is in a new day already, whose close before is this one's last price
+                known.previous_close = ticker.price
+                known.seeded = True
+                return
+            known.new_day()
         known.open = ticker.open or known.open
         known.high = max((x for x in (ticker.high, known.high) if x is not None), default=None)
         known.low = min((x for x in (ticker.low, known.low) if x is not None), default=None)
         known.previous_close = ticker.previous_close or known.previous_close
         if ticker.event_ns > known.time_ns:
-            if known.time_ns >= 0 and calendar.day(known.time_ns) < calendar.day(ticker.event_ns):
-                known.new_day()
-                known.open, known.high, known.low = ticker.open, ticker.high, ticker.low
-                known.previous_close = ticker.previous_close
-            known.time_ns, known.price = ticker.event_ns, ticker.price
+            known.time_ns, known.price, known.reference = ticker.event_ns, ticker.price, None
             known.volume = ticker.volume_24h if ticker.volume_24h is not None else known.volume
-            known.reference = None
+        known.seeded = True
 
     def _read_trending(self, response: Response) -> list[InstrumentInfo]:
         results = _decoded(response, _trending_body).finance.result or []
@@ -1238,8 +1248,10 @@ class Yahoo:
         adjusted = (result.indicators.adjclose[0].adjclose if result.indicators.adjclose and times else None) or empty
         if any(len(column) != len(times) for column in (*lists, adjusted)):
             raise BadFrame("its columns differ in length", response.body)
-        if any(not -(10**11) < t < 10**11 for t in times):
+        if not all(map(_is_time, times)):
             raise BadFrame("a bar's time is absurd", response.body)
+        if times and frame.approximate_ns < _DAY_NS and max(times) - min(times) > _INTRADAY_S_MAX:
+            raise BadFrame("its bars span years", response.body)
         bars = _Bars(self._calendar(known), frame, _periods(meta.tradingPeriods), times, extended)
         now_ns -= self._delay_ns(known)
         found: dict[int, tuple[Candle, float | None]] = {}
@@ -1291,7 +1303,7 @@ class _Bars:
         self._days: dict[dt.date, int] = {}  # a period's first day -> where its bar opens
         self._segments: list[Segment] = []
         if not self.is_daily and times:
-            self._segments = calendar.between(times[0] * SECOND_NS - _DAY_NS, times[-1] * SECOND_NS + _DAY_NS)
+            self._segments = calendar.between(min(times) * SECOND_NS - _DAY_NS, max(times) * SECOND_NS + _DAY_NS)
             if told and calendar.market.obeys_venue:
                 # The answer's word on the days it speaks of, ours on the others and on what it leaves out.
                 days = {(calendar.day(s.since_ns), s.phase) for s in told}
@@ -1307,9 +1319,7 @@ class _Bars:
     def open_ns(self, at_ns: int) -> int | None:
         """Where the bar begins that a row's time lies in; None for rows that were not asked for."""
         if self.is_daily:
-            # A day's stamp is its session's open, but the live row's is the last trade, and summer time has been seen
-            # to make it 22:00 or 23:00 of the evening before.
-            first = self._first_day(self._calendar.day(at_ns + 2 * _HOUR_NS))
+            first = self._first_day(self._day(at_ns))
             if first not in self._days:
                 self._days[first] = self._stamp(first, at_ns)
             return self._days[first]
@@ -1321,11 +1331,18 @@ class _Bars:
         assert self._frame.ns is not None
         return segment.since_ns + (at_ns - segment.since_ns) // self._frame.ns * self._frame.ns
 
+    def _day(self, at_ns: int) -> dt.date:
+        """The local day a row is of. Summer time has been seen to stamp one 22:00 or 23:00 of the evening before."""
+        day = self._calendar.day(at_ns)
+        early_ns = self._calendar.midnight_ns(day + _DAY) - at_ns
+        is_trade = early_ns > 0 and holding(self._calendar.segments(day), at_ns) is not None
+        return day + _DAY if early_ns in (_HOUR_NS, 2 * _HOUR_NS) and not is_trade else day
+
     def is_cut(self, at_ns: int) -> bool:
         """Whether a row of three months is of other months than a quarter's, as those of a request's own may be."""
         if self._frame.name != "3M":
             return False
-        day = self._calendar.day(at_ns + 2 * _HOUR_NS)
+        day = self._day(at_ns)
         return day.month != self._first_day(day).month
 
     def _stamp(self, first: dt.date, at_ns: int) -> int:
@@ -1385,6 +1402,10 @@ class _Bars:
         return first + _DAY
 
 
+def _is_time(seconds: int) -> bool:
+    return _SECONDS[0] < seconds < _SECONDS[1]
+
+
 def _near(segments: Sequence[Segment], at_ns: int) -> Sequence[Segment]:
     """The ordered segments around a moment: more than enough of them to touch another that begins there."""
     index = bisect_right(segments, at_ns, key=lambda segment: segment.since_ns)
@@ -1404,7 +1425,7 @@ def _periods(told: Any) -> list[Segment]:
                     parsed = msgspec.convert(period, _Period)
                 except msgspec.ValidationError:
                     continue  # a period that cannot be read is one that was not told
-                if 0 < parsed.start < parsed.end < 10**11:
+                if parsed.start < parsed.end and _is_time(parsed.start) and _is_time(parsed.end):
                     found.append(Segment(parsed.start * SECOND_NS, parsed.end * SECOND_NS, phase))
     return found
 
@@ -1433,14 +1454,14 @@ def _actions(known: _Known, result: _Result, found: _Found) -> list[Action]:
     )
     for kind, paid in kinds:
         for event in paid.values():
-            at_ns = found.bars.open_ns(event.date * SECOND_NS)
+            at_ns = found.bars.open_ns(event.date * SECOND_NS) if _is_time(event.date) else None
             if at_ns is None or not 0 < event.amount < 1e12:
                 continue
             unit, count = major_unit(known.currency or "")
             factor = count if count > 1 and event.currency == unit else 1  # paid in pounds, quoted in pence
             actions.append(Action(known.instrument, at_ns, kind, event.amount * factor))
     for split in events.splits.values():
-        at_ns = found.bars.open_ns(split.date * SECOND_NS)
+        at_ns = found.bars.open_ns(split.date * SECOND_NS) if _is_time(split.date) else None
         if at_ns is not None and 0 < split.numerator < 1e9 and 0 < split.denominator < 1e9:
             actions.append(Action(known.instrument, at_ns, "split", split.numerator / split.denominator))
     return sorted(actions, key=lambda action: (action.at_ns, action.kind))
@@ -1712,13 +1733,13 @@ def parse_chart(body: bytes) -> Imported:
     known = venue._learn(result, meta.symbol, response)
     calendar = venue._calendar(known)
     now_ns = _FOREVER_NS
-    if (last := meta.regularMarketTime) is not None and abs(last) < 10**11:
+    if (last := meta.regularMarketTime) is not None and _is_time(last):
         # When it was recorded is not told, but until when it knows trades, and which session came then.
         now_ns = last * SECOND_NS
         current = meta.currentTradingPeriod
         day = calendar.day(now_ns)
         regular = current.regular if current is not None else None
-        if regular is not None and 0 < regular.start < 10**11 and calendar.day(regular.start * SECOND_NS) > day:
+        if regular is not None and _is_time(regular.start) and calendar.day(regular.start * SECOND_NS) > day:
             now_ns = calendar.midnight_ns(day + _DAY)
         now_ns += venue._delay_ns(known) + max(_AUCTION_NS, _SETTLED_NS)
     found = venue._rows(known, result, timeframe(name), now_ns, "import", response)
