@@ -45,7 +45,7 @@ from watchhamster.engine.engine import Engine, unknown_instrument
 from watchhamster.engine.feed import FEED_REASONS
 from watchhamster.engine.limits import Limiter
 from watchhamster.engine.outbox import Outbox, end_of_day_ns
-from watchhamster.engine.owner import ask
+from watchhamster.engine.owner import Owned, ask
 from watchhamster.engine.routing import Caller
 from watchhamster.formula import Value, compile_many
 from watchhamster.monitor.alerts import Alert, Rule, Severity
@@ -74,6 +74,8 @@ from watchhamster.storage.desk import DeskStore
 from watchhamster.venues.capture import BadLine, read_capture
 from watchhamster.venues.upbit import parse_candles
 from watchhamster.venues.wire import HttpWire
+
+PATIENCE_S = 5.0  # with an owner of the home that does not listen
 
 
 class Played(msgspec.Struct):
@@ -528,8 +530,18 @@ async def act(home: Home, command: str, arguments: dict[str, Any]) -> Any:
     except Unavailable as error:
         if error.code != "no_owner":
             raise
-    async with writing(home) as services:
-        return await perform(command, arguments, services)
+    clock = SystemClock()
+    give_up_at = clock.monotonic() + PATIENCE_S
+    while True:
+        try:
+            async with writing(home) as services:
+                return await perform(command, arguments, services)
+        except Owned:  # by a command like this one, or by a program that only starts, or ends
+            if clock.monotonic() > give_up_at:
+                raise
+            await clock.sleep(0.1)
+        with suppress(Unavailable):
+            return await ask(home, command, timeout_s=timeout_s, **arguments)
 
 
 async def perform(command: str, arguments: Mapping[str, Any], services: Services, engine: Engine | None = None) -> Any:

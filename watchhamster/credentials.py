@@ -384,7 +384,10 @@ class Vault:
             raise Absent(
                 "no_vault",
                 Text("There is no vault at {path} yet.", {"path": str(self._path)}),
-                Text("Make one with a passphrase; it keeps secrets where the system has no keyring."),
+                Text(
+                    "It keeps secrets where the system has no keyring. Give the passphrase it is to have by a file "
+                    "descriptor: WATCHHAMSTER_VAULT_FD=3 watchhamster … 3< FILE."
+                ),
             ) from None
         try:
             file = msgspec.json.decode(data, type=_File)

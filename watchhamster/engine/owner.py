@@ -13,6 +13,7 @@ Over the socket go JSON lines, one request at a time and connection: `{"command"
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import stat
 import sys
@@ -29,6 +30,7 @@ from watchhamster.core.text import Text
 if TYPE_CHECKING:
     import asyncio
 
+log = logging.getLogger(__name__)
 Handler = Callable[[str, dict[str, Any]], Awaitable[object]]
 
 _REQUEST_LONGEST = 2**20
@@ -112,17 +114,17 @@ class Owner:
         try:
             descriptor = os.open(place.lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         except OSError as error:
-            raise StoreError(
-                "home_not_writable",
-                Text("{path} cannot be used: {reason}.", {"path": str(place.lock), "reason": error.strerror or error}),
-                Text("Make it writable, or choose another with --home or WATCHHAMSTER_HOME."),
-            ) from error
+            raise _unusable(place, error) from error
         if not _lock(descriptor):
             os.close(descriptor)
             address = _read_address(place)
             raise Owned(place, address.pid if address is not None else None)
         owner = cls(place, descriptor, tcp=tcp)
-        owner._tell()  # nobody listens yet, but who it is can be said
+        try:
+            owner._tell()  # nobody listens yet, but who it is can be said
+        except OSError as error:  # a full disk
+            owner.release()
+            raise _unusable(place, error) from error
         return owner
 
     async def serve(self, handler: Handler) -> None:
@@ -222,6 +224,18 @@ async def _answer(line: bytes, handler: Handler, token: str) -> _Answer:
         return _Answer(error=_failure(UsageError("bad_request", Text("Not a request: {reason}.", {"reason": error}))))
     except WatchHamsterError as error:
         return _Answer(error=_failure(error))
+    except Exception as error:  # ours, or an asker of another version: it must hear of it, and the others go on
+        log.exception("a request failed")
+        problem = Text("The running WatchHamster itself failed: {problem}.", {"problem": repr(error)[:200]})
+        return _Answer(error=_failure(WatchHamsterError("internal", problem, Text("Its log shows where."))))
+
+
+def _unusable(place: Place, error: OSError) -> StoreError:
+    return StoreError(
+        "home_not_writable",
+        Text("{path} cannot be used: {reason}.", {"path": str(place.lock), "reason": error.strerror or error}),
+        Text("Make it writable and see that there is room, or choose another with --home or WATCHHAMSTER_HOME."),
+    )
 
 
 def _failure(error: WatchHamsterError) -> _Failure:

@@ -28,7 +28,7 @@ Value: TypeAlias = bool | int | float | str
 AlertFilter = Literal["open", "resolved", "unacknowledged"]
 
 APPLICATION = 0x57484445  # "WHDE"
-_PATIENCE_S = 60.0  # what people set up is worth waiting for a lock
+_PATIENCE_S = 2.0  # for a lock: whoever waits hears of it, and the program can still end in time
 _BACKUPS = 7
 _ALL_ALERTS = 100_000
 _KEEP_DAYS = 365.0
