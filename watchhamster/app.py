@@ -11,7 +11,7 @@ import os
 import random
 import signal
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -370,34 +370,41 @@ class Keeper:
 async def run_headless(options: Options, seconds: float | None, show: Callable[[StatusNode, bool], None]) -> None:
     """Watch until told to stop, or for so long, or until a recording is over; show the tree when a state changes."""
     options.home.prepare()
-    owner = Owner.claim(options.home)
-    engine = await build_engine(options, owner)
-    for instrument in options.instruments:
+    with Owner.claim(options.home) as owner:
+        begin = asyncio.get_running_loop().create_task
+        over: list[asyncio.Task[None]] = [begin(until_signalled())]
+        engine = await build_engine(options, owner)
+        try:
+            starting = begin(_start(engine, options.instruments))
+            done, _ = await asyncio.wait([*over, starting], return_when=asyncio.FIRST_COMPLETED)
+            if starting in done:
+                starting.result()
+                done.discard(starting)
+                over.append(begin(engine.wait()))
+                if seconds is not None:
+                    over.append(begin(asyncio.sleep(seconds)))
+                elif options.replay is not None:
+                    over.append(begin(engine.replayed()))
+            shown: object = None
+            while not done:
+                tree = engine.status()
+                if (states := list(_states(tree))) != shown:
+                    shown = states
+                    show(tree, False)
+                done, _ = await asyncio.wait(over, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
+            show(engine.status(), True)
+            for task in done:
+                task.result()
+        finally:
+            for task in (*over, starting):
+                task.cancel()
+            await engine.stop()
+
+
+async def _start(engine: Engine, instruments: Sequence[str]) -> None:
+    for instrument in instruments:
         await engine.find(instrument)
     await engine.start()
-    try:
-        begin = asyncio.get_running_loop().create_task
-        over = [begin(until_signalled()), begin(engine.wait())]
-        if seconds is not None:
-            over.append(begin(asyncio.sleep(seconds)))
-        elif options.replay is not None:
-            over.append(begin(engine.replayed()))
-        shown: object = None
-        while True:
-            done, _ = await asyncio.wait(over, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
-            tree = engine.status()
-            if done:
-                break
-            if (states := list(_states(tree))) != shown:
-                shown = states
-                show(tree, False)
-        for task in over:
-            task.cancel()
-        show(engine.status(), True)
-        for task in done:
-            task.result()
-    finally:
-        await engine.stop()
 
 
 def _states(tree: StatusNode) -> Iterator[tuple[str, str]]:
