@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from watchhamster.core.instruments import split_instrument
@@ -35,6 +35,7 @@ from watchhamster.core.ports import (
 )
 from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
 
+EACH_VENUE = (HealthCheck.differing_executors,)  # a test of the suite runs for every venue's class, and that is meant
 NASTY = ("0", "-1", "1e400", "1e308", "NaN", "Infinity", "-Infinity", "null", '"x"', "[]", "{}", "true", "1e15", "0.0")
 
 
@@ -188,12 +189,12 @@ class Conformance:
                 self.case.venue.decode(frame, None)
             assert refused.value.code and str(refused.value)
 
-    @settings(max_examples=200)
+    @settings(max_examples=200, suppress_health_check=EACH_VENUE)
     @given(st.one_of(st.binary(max_size=200), st.text(max_size=200)))
     def test_noise_is_a_bad_frame(self, noise: bytes | str) -> None:
         self._decodes_or_refuses(noise)
 
-    @settings(max_examples=300)
+    @settings(max_examples=300, suppress_health_check=EACH_VENUE)
     @given(st.data())
     def test_spoiled_frames_give_nothing_insane(self, data: st.DataObject) -> None:
         frame = data.draw(st.sampled_from(list(self.case.frames))).encode()
@@ -340,7 +341,7 @@ class Conformance:
                 query.parse(Response(418, {}, b"{}"))
             assert banned.value.banned
 
-    @settings(max_examples=150)
+    @settings(max_examples=150, suppress_health_check=EACH_VENUE)
     @given(st.data())
     def test_spoiled_answers_give_nothing_insane(self, data: st.DataObject) -> None:
         query = data.draw(st.sampled_from(self.queries()))
