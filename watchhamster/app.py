@@ -20,7 +20,7 @@ from typing import Any
 
 from watchhamster.commands import perform
 from watchhamster.core.instruments import InstrumentInfo, instrument_of, split_instrument
-from watchhamster.core.market import Book, Ticker, Trade
+from watchhamster.core.market import Book, Candle, Ticker, Trade
 from watchhamster.core.ports import (
     Clock,
     Kind,
@@ -30,16 +30,17 @@ from watchhamster.core.ports import (
 )
 from watchhamster.core.secret import Secret
 from watchhamster.core.text import Text
-from watchhamster.core.timeframes import SECOND_NS
+from watchhamster.core.timeframes import SECOND_NS, timeframe
 from watchhamster.engine.away import Away, Gap, Presence
 from watchhamster.engine.clock import EventClock, ScaledClock, StillClock, SystemClock
-from watchhamster.engine.engine import Engine, Part, Recorded
+from watchhamster.engine.engine import STATE_KEY, Engine, Part, Recorded
 from watchhamster.engine.feed import Feed
 from watchhamster.engine.jobs import Firing, Job, Jobs
 from watchhamster.engine.outbox import Outbox, Policy
 from watchhamster.engine.owner import Owner
-from watchhamster.monitor.alerts import Alert, Parcel
+from watchhamster.monitor.alerts import Alert, Parcel, Rule, Severity
 from watchhamster.monitor.status import StatusNode
+from watchhamster.monitor.watch import Watch
 from watchhamster.notify.channels import ChannelConfig
 from watchhamster.notify.desktop import Show
 from watchhamster.notify.render import Message
@@ -51,6 +52,25 @@ from watchhamster.venues.upbit import price_steps
 
 _STARTED_KEY = "started_before"
 FIRST_LIST = ("KRW-BTC", "KRW-ETH", "KRW-XRP", "KRW-SOL", "KRW-DOGE", "KRW-ADA", "KRW-SHIB", "KRW-LINK")
+PICTURED_NS = 12 * 3600 * SECOND_NS  # before the moment of pictures
+_PICTURED: tuple[tuple[str, str, tuple[str, ...], str, Severity], ...] = (
+    ("RSI 14 < 30", "rsi(close, 14) < 30", ("upbit:KRW-BTC", "upbit:KRW-ETH"), "5m", "warning"),
+    ("SMA 10 × SMA 30", "cross_above(sma(close, 10), sma(close, 30))", ("upbit:KRW-BTC",), "15m", "info"),
+    ("XRP −1 %", "close / close[12] - 1 < -0.01", ("upbit:KRW-XRP",), "5m", "warning"),
+    ("BTC −0.3 %", "close / close[60] - 1 < -0.003", ("upbit:KRW-BTC",), "1m", "critical"),
+)
+PICTURED = tuple(  # named in no language
+    Rule(
+        name=name,
+        formula=formula,
+        instruments=instruments,
+        timeframe=frame,
+        cooldown_s=1800.0,
+        severity=severity,
+        channels=("inbox",),
+    )
+    for name, formula, instruments, frame, severity in _PICTURED
+)
 STILL_NS = 1_795_152_642 * SECOND_NS  # 2026-11-20 05:30:42 UTC: the moment of pictures
 REPLAY_TAIL_S = 5.0  # a recording's time runs on for so long after its last frame
 RECORDED_FRAMES_MAX = 20_000  # of a recording are looked at for the instruments in it
@@ -82,7 +102,10 @@ async def build_engine(options: Options, owner: Owner | None = None) -> Engine:
     """An engine that is ready to start. When it stops it closes what was opened for it."""
     services, clock, leave = await _place(options)
     try:
-        return await _engine(options, services, clock, leave, owner)
+        engine = await _engine(options, services, clock, leave, owner)
+        if options.still and options.demo:
+            await _live_through(PICTURED, services, clock)
+        return engine
     except BaseException:
         await leave.aclose()
         raise
@@ -110,6 +133,27 @@ async def _place(options: Options) -> tuple[Services, Clock, AsyncExitStack]:
     leave.push_async_callback(services.close)
     await asyncio.to_thread(services.open)
     return services, clock, leave
+
+
+async def _live_through(rules: tuple[Rule, ...], services: Services, clock: Clock) -> None:
+    """Let rules live through the last hours of the market, so that a picture shows what they really raised."""
+    desk, watch, backfill, now_ns = services.desk, Watch(), services.backfill(), clock.now_ns()
+    watch.set_rules([await desk.save_rule(rule) for rule in rules])
+    past: list[Candle] = []
+    for wanted in watch.wanted():
+        since_ns = now_ns - PICTURED_NS
+        first_ns = since_ns - wanted.bars * timeframe(wanted.timeframe).approximate_ns
+        bars = await backfill.candles(wanted.instrument, wanted.timeframe, first_ns, now_ns)
+        begin = int(bars.open_ns.searchsorted(since_ns))
+        watch.warm(wanted.rule_id, wanted.instrument, bars.slice(0, begin))
+        past += bars.slice(begin, len(bars)).candles(wanted.instrument, wanted.timeframe, "simulated")
+    for candle in sorted(past, key=lambda candle: timeframe(candle.timeframe).next_ns(candle.open_ns)):
+        for alert in watch.observe(candle, timeframe(candle.timeframe).next_ns(candle.open_ns)):
+            if alert.id is None:
+                watch.stored((await desk.add_alert(alert, alert.channels))[0])
+            else:
+                await desk.update_alert(alert)
+    await desk.put(STATE_KEY, watch.state())
 
 
 async def _recording(options: Options, leave: AsyncExitStack) -> tuple[Clock, dict[str, Wire]]:

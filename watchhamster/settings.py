@@ -261,19 +261,19 @@ TABLE: Mapping[str, Setting] = {
             name="language",
             default="auto",
             choices=("auto", *LANGUAGES),
-            description=Text("The language of every text; auto follows the system."),
+            description=Text("The language of every text; automatic takes the system's."),
         ),
         Setting(
             name="theme",
             default="system",
             choices=("system", "dark", "light"),
-            description=Text("Dark or light; system follows the desktop."),
+            description=Text("Dark or light, or as the desktop is."),
         ),
         Setting(
             name="colours",
             default="auto",
             choices=("auto", "korea", "west", "colour-blind"),
-            description=Text("Colours of up and down; auto follows the language."),
+            description=Text("Colours of up and down; automatic goes by the language."),
         ),
         Setting(
             name="text_size",
@@ -330,7 +330,7 @@ TABLE: Mapping[str, Setting] = {
             name="credentials_in",
             default="auto",
             choices=("auto", "keyring", "vault"),
-            description=Text("Where secrets are kept; auto takes the system's keyring, else the encrypted vault file."),
+            description=Text("Where secrets are kept; automatic takes the system's keyring, else an encrypted file."),
         ),
         Setting(
             name="history_limit_mb",

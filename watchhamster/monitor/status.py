@@ -36,6 +36,9 @@ _WORDS = {
     "disk": Text("Disk"),
     "history": Text("History"),
     "backup": Text("Backup"),
+    "verify": Text("Check of the data"),
+    "retention": Text("Clearing of old history"),
+    "damaged file": Text("Damaged file"),
 }
 
 

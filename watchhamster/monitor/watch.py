@@ -17,6 +17,7 @@ a lost connection) may still fire: late, and saying so.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -338,7 +339,9 @@ class Watch:
         watched.history.extend(kept.candles(instrument, name, "backfill"))
         watched.stepper = watched.program.stepper(known)
         watched.bar_ns = int(known.open_ns[-1]) if len(known) else watched.resume_ns
-        if watched.bar_ns is None and now_ns is not None:  # should no bar come before a restart, it is watched from here
+        if (
+            watched.bar_ns is None and now_ns is not None
+        ):  # should no bar come before a restart, it is watched from here
             watched.resume_ns = watched.timeframe.open_ns(now_ns) - 1
         alerts: list[Alert] = []
         waiting = list(watched.waiting)
@@ -512,7 +515,9 @@ class Watch:
             instrument=instrument,
             severity="warning" if instrument else "critical",
             fired_ns=feed.changed_ns,
-            text=Text("No data from {what}: {reason}", {**feed.event.values, "what": what, "reason": feed.event.reason}),
+            text=Text(
+                "No data from {what}: {reason}", {**feed.event.values, "what": what, "reason": feed.event.reason}
+            ),
         )
         return [feed.alert]
 
@@ -599,7 +604,7 @@ def evidence(watched: _Watched, values: Sequence[Value]) -> dict[str, Value]:
 
 def rule_alert(rule: Rule, instrument: str, fired_ns: int, price: float, values: Mapping[str, Value]) -> Alert:
     """The alert of a rule that fires now."""
-    shown = ", ".join(f"{k} = {v:.8g}" for k, v in values.items() if isinstance(v, float))
+    shown = ", ".join(f"{k} = {_spoken(v, 6)}" for k, v in values.items() if isinstance(v, float))
     return Alert(
         tenant=rule.tenant,
         rule_id=rule.id,
@@ -613,11 +618,20 @@ def rule_alert(rule: Rule, instrument: str, fired_ns: int, price: float, values:
         values=values,
         text=Text(
             "{name}: {instrument} at {price} ({evidence}).",
-            {"name": rule.name, "instrument": instrument, "price": plain_number(price), "evidence": shown},
+            {"name": rule.name, "instrument": instrument, "price": _spoken(price), "evidence": shown},
         ),
         channels=rule.channels,
         sound=rule.sound,
     )
+
+
+def _spoken(number: float, figures: int = 15) -> str:
+    """A number as a message says it: grouped, never with an exponent, its whole part whole."""
+    if not math.isfinite(number) or number == 0:
+        return f"{number:g}"
+    decimals = max(0, figures - 1 - math.floor(math.log10(abs(number))))
+    text = f"{number:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _merged(ours: Alert, row: Alert) -> Alert:

@@ -194,7 +194,13 @@ class BookView(QWidget):
         self.setAccessibleName(_("Order book"))
         tick = self._tick()
         shown = self._price(tick * self._group) if tick else ""
-        self._grouping.setText(shown or "×1")
+        self._grouping.setText(f"{shown or '×1'} ▾")
+        self._grouping.setStyleSheet(
+            f"QToolButton {{ border: 1px solid {t.line.name()}; border-radius: {theme.RADIUS}px;"
+            f" padding: 0 {t.px(6)}px; color: {t.secondary.name()}; font-size: {t.px(11)}px; }}"
+            f"QToolButton:hover, QToolButton:focus {{ color: {t.text.name()}; border-color: {t.disabled.name()}; }}"
+            "QToolButton::menu-indicator { image: none; width: 0; }"
+        )
         self._grouping.setToolTip(_("Price grouping: how much one row holds"))
         self._grouping.setAccessibleName(_("Price grouping"))
         self._grouping.setFont(t.font("small"))
@@ -381,10 +387,12 @@ class BookView(QWidget):
             prices = [(fmt.price(level[0], decimals=places), top) for level, top in side]
             self._paint_texts(p, letters, prices, right_price, baseline, colour)
         both = above + below
-        sizes = [(fmt.size(k[1], decimals=decimals), top) for k, top in both]
-        self._paint_texts(p, letters, sizes, right_size, baseline, t.text)
-        sums = [(fmt.size(k[2], decimals=max(0, decimals - 1)), top) for k, top in both]
-        self._paint_texts(p, letters, sums, right_sum, baseline, t.secondary)
+        for row, left, right, colour in ((1, right_price, right_size, t.text), (2, right_size, right_sum, t.secondary)):
+            figures = [fmt.size(level[row], decimals=max(0, decimals + 1 - row)) for level, _top in both]
+            if max(map(letters.width, figures)) > right - left - theme.BETWEEN:  # billions of a coin that costs nothing
+                figures = [fmt.money(level[row]) for level, _top in both]
+            texts = [(text, top) for text, (_level, top) in zip(figures, both, strict=True)]
+            self._paint_texts(p, letters, texts, right, baseline, colour)
         for level, top in both:
             if level[0] == self._last and self._group == 1:  # where the last trade was
                 p.setPen(t.text)
@@ -520,8 +528,8 @@ class TapeView(RowView):
             ),
             Column(
                 lambda: self._with_unit(_("Size"), "base"),
-                lambda t: fmt.size(t.size),
-                width=72,
+                lambda t: fmt.quantity(t.size),
+                width=80,
                 align="right",
                 exact=lambda t: fmt.exact(t.size),
             ),

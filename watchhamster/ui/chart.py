@@ -63,6 +63,9 @@ __all__ = ["ChartStyle", "ChartView", "Mark", "PriceLine"]
 _PITCH = 8.0  # logical pixels a candle, at first and after a double click
 _LEAST_SLOTS = 10  # no closer than this
 _ASK_SLOTS = 500  # history is asked for at least in such pieces
+_LEGEND_ROWS, _LEGEND_SHARE = 2, 0.2  # as many, or as fill such a share of the price pane
+# What leaves a legend that needs more rows, as places in it: averages, volume, open, then high and low.
+_LEGEND_LEAST = (slice(8, None), slice(7, None), slice(6, None), slice(1, 2), slice(1, 3))
 _GRAB = 5  # logical pixels around a line that take hold of it
 
 
@@ -478,6 +481,13 @@ class ChartView(QWidget):
     def _price(self, price: float) -> str:
         return fmt.price(price, decimals=self._decimals)
 
+    def _last_rows(self) -> list[str]:
+        """What the newest candle's tag on the price axis says."""
+        last = self._pyramid.candle(self._pyramid.last) if len(self._pyramid) else None
+        if last is None:
+            return []
+        return [self._price(last[CLOSE]), *(text for text in (self._countdown, self._stale) if text)]
+
     def _price_on_grid(self, price: float, frame: Frame) -> float:
         if self._info is not None:
             return self._info.steps.round(price)
@@ -528,7 +538,7 @@ class ChartView(QWidget):
         letters = (pgettext("open", "O"), pgettext("high", "H"), pgettext("low", "L"), pgettext("close", "C"))
         parts += [(f"{letter} {self._price(price)}", colour) for letter, price in zip(letters, candle, strict=False)]
         parts.append((fmt.percent(change), t.direction(change)))
-        parts.append((f"{_('Vol')} {fmt.size(candle[4])}", t.text))
+        parts.append((f"{_('Vol')} {fmt.quantity(candle[4])}", t.text))
         for period, shade in zip(self._style.averages, average_colours(t), strict=False):
             mean = self._mean(period, slot)
             if mean is not None:
@@ -784,7 +794,8 @@ class _Canvas(pg.PlotWidget):
         """Make room for a price. The axis never shrinks while a series is shown, so that the chart keeps its place."""
         t = theme.current()
         self._axis_text = text
-        width = max(t.px(56), t.lettering("small").width(text) + t.px(18))
+        small = t.lettering("small")
+        width = max(t.px(56), max(small.width(row) for row in (text, *self._chart._last_rows())) + t.px(18))
         if width != self._price_axis.width():
             self._price_axis.setWidth(width)
 
@@ -836,8 +847,9 @@ class _Canvas(pg.PlotWidget):
         p.setPen(t.secondary)
         half = letters.cap // 2
         ticks, _times = self._chart._ticks
+        under = _tag_span(frame, letters, self._chart)
         for price, y in zip(ticks, frame.y(np.array(ticks, float)).tolist(), strict=True):
-            if half < y < frame.price_height - half:
+            if half < y < frame.price_height - half and not under[0] - half <= y <= under[1] + half:
                 p.drawText(round(8 * dpr), y + half, self._chart._price(price))
 
     def _paint_times(self, p: QPainter) -> None:
@@ -936,6 +948,15 @@ class _Canvas(pg.PlotWidget):
         return bool(super().viewportEvent(event))
 
 
+def _tag_span(frame: Frame, letters: theme.Lettering, chart: ChartView) -> tuple[int, int]:
+    """Where the newest price's tag lies on the price axis: no label looks out from under it."""
+    last = chart._pyramid.candle(chart._pyramid.last)
+    if last is None:
+        return 0, -1
+    top = min(max(frame.y_of(last[CLOSE]), 0), frame.price_height) - letters.height // 2
+    return top, top + letters.height * len(chart._last_rows())
+
+
 class _Axis(pg.AxisItem):
     """Keeps pyqtgraph's place and linking of an axis, and paints our labels: its own cost more than the candles."""
 
@@ -977,6 +998,22 @@ class _Candles(pg.GraphicsObject):
         p.save()
         self._paint(p)
         p.restore()
+
+
+def _wrapped(
+    parts: Sequence[tuple[str, QColor]], letters: theme.Lettering, room: int, gap: int
+) -> list[list[tuple[str, QColor]]]:
+    """The parts in rows no wider than the room."""
+    rows: list[list[tuple[str, QColor]]] = []
+    x = room
+    for part in parts:
+        width = letters.width(part[0])
+        if x + width > room:
+            rows.append([])
+            x = 0
+        rows[-1].append(part)
+        x += width + gap
+    return rows
 
 
 class _Overlay:
@@ -1052,12 +1089,11 @@ class _Overlay:
             colour = t.disabled
         if 0 <= y < frame.price_height:
             self._dashed(y, t.mixed(colour, 0.7))
-        rows = [chart._price(last[CLOSE]), *(text for text in (chart._countdown, chart._stale) if text)]
-        self._tag(min(max(y, 0), frame.price_height), rows, colour, self._ink(colour))
+        self._tag(min(max(y, 0), frame.price_height), chart._last_rows(), colour, self._ink(colour))
 
     def _ink(self, ground: QColor) -> QColor:
         """Black or white, whichever reads better on a colour."""
-        return QColor("#0B0E11" if ground.lightnessF() > 0.5 else "#FFFFFF")
+        return max(QColor("#0B0E11"), QColor("#FFFFFF"), key=lambda ink: theme.contrast(ink, ground))
 
     def _paint_lines(self, frame: Frame) -> None:
         chart, p, t = self._chart, self._p, self._t
@@ -1129,14 +1165,21 @@ class _Overlay:
         x, y = start, self._plot.top() + round(8 * dpr) + letters.ascent
         ground = QColor(t.panel)
         ground.setAlphaF(0.8)
-        for text, colour in self._chart._legend_parts():
-            width = letters.width(text)
-            if x > start and x + width > right:
-                x, y = start, y + line
-            p.fillRect(x - gap // 2, y - letters.ascent, width + gap, line, ground)
-            p.setPen(colour)
-            p.drawText(x, y, text)
-            x += width + gap
+        parts = self._chart._legend_parts()
+        rows = _wrapped(parts, letters, right - start, gap)
+        for least in _LEGEND_LEAST:  # large text on a narrow chart: the candles matter more than every number of one
+            if len(rows) <= max(_LEGEND_ROWS, int(frame.price_height * _LEGEND_SHARE / line)):
+                break
+            del parts[least]
+            rows = _wrapped(parts, letters, right - start, gap)
+        for row in rows:
+            for text, colour in row:
+                width = letters.width(text)
+                p.fillRect(x - gap // 2, y - letters.ascent, width + gap, line, ground)
+                p.setPen(colour)
+                p.drawText(x, y, text)
+                x += width + gap
+            x, y = start, y + line
 
     def _paint_badge(self, text: str, colour: QColor, right: int) -> int:
         """A word in a box that ends at `right`; returns how much room it took."""

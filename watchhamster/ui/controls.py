@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from PySide6.QtCore import QPoint, QPointF, QRect, QSize, Qt
 from PySide6.QtGui import QFontMetrics, QPainter, QPaintEvent, QPen, QPolygonF, QWheelEvent
-from PySide6.QtWidgets import QCheckBox, QComboBox, QLabel
+from PySide6.QtWidgets import QAbstractSpinBox, QCheckBox, QComboBox, QLabel
 
 from watchhamster.ui import theme
-
-# A number is typed, or stepped by the arrow keys; step buttons would be two dark specks.
-NO_STEP_BUTTONS = "QAbstractSpinBox::up-button, QAbstractSpinBox::down-button { width: 0; height: 0; border: 0; }"
 
 
 class Check(QCheckBox):
@@ -99,6 +96,12 @@ class Combo(QComboBox):
         side = t.px(14)
         picture = theme.icon("chevron-down", "secondary").pixmap(QSize(side, side), self.devicePixelRatioF())
         painter.drawPixmap(self.width() - side - theme.BETWEEN, (self.height() - side) // 2, picture)
+
+
+def without_buttons(spin: QAbstractSpinBox) -> None:
+    """A number is typed, or stepped by the arrow keys; step buttons would be two dark specks."""
+    spin.setStyleSheet("QAbstractSpinBox::up-button, QAbstractSpinBox::down-button { width: 0; height: 0; border: 0; }")
+    spin.lineEdit().setTextMargins(theme.INSIDE, 0, theme.INSIDE, 0)  # a style sheet's padding does not reach it
 
 
 def plain_text(text: str, colour: str = "") -> QLabel:

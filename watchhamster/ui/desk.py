@@ -79,7 +79,7 @@ class DeskPage(QMainWindow):
             self.tabifyDockWidget(right, self._docks["trades"])
             self.tabifyDockWidget(right, side)
             side.raise_()
-            self.resizeDocks([side], [width * 45 // 100], Qt.Orientation.Horizontal)
+            self.resizeDocks([side], [width * 53 // 100], Qt.Orientation.Horizontal)
         else:
             wide = max(min(t.px(290), width * 25 // 100), min(t.px(264), width * 30 // 100))
             self.resizeDocks([side, right], [min(t.px(372), width * 27 // 100), wide], Qt.Orientation.Horizontal)

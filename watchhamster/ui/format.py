@@ -76,6 +76,11 @@ def size(value: float | None, *, decimals: int | None = None) -> str:
     return _signed(f"{value:,.{decimals}f}")
 
 
+def quantity(value: float | None) -> str:
+    """A size that need not be read to the last digit: as `size`, but from a million on as `money`."""
+    return money(value) if _known(value) and abs(value) >= 1e6 else size(value)
+
+
 def exact(value: float | None) -> str:
     """Every digit the number has, grouped."""
     if not _known(value):
@@ -104,13 +109,13 @@ def age(seconds: float | None) -> str:
 
 
 def countdown(seconds: float) -> str:
-    """Time left on a clock's face: `0:07`, `12:05`, `3:10:05`, `2 d 04:10:05`."""
+    """Time left on a clock's face: `0:07`, `12:05`, `3:10:05`; from a day on `2 d 4 h`."""
     whole = max(0, math.ceil(seconds))
     days, whole = divmod(whole, 86400)
     hours, whole = divmod(whole, 3600)
     minutes, whole = divmod(whole, 60)
     if days:
-        return _("{d} d {clock}").format(d=days, clock=f"{hours:02d}:{minutes:02d}:{whole:02d}")
+        return age(seconds)
     return f"{hours}:{minutes:02d}:{whole:02d}" if hours else f"{minutes}:{whole:02d}"
 
 

@@ -363,7 +363,8 @@ class RowView(QTableView):
         head.setStyleSheet(
             f"QHeaderView {{ background: {t.panel.name()}; border: 0; }}"
             f"QHeaderView::section {{ background: {t.panel.name()}; color: {t.secondary.name()};"
-            f" border: 0; border-bottom: 1px solid {t.line.name()}; padding: 0 {t.px(theme.INSIDE)}px; }}"
+            f" border: 0; border-bottom: 1px solid {t.line.name()}; padding: 0 {t.px(theme.INSIDE)}px;"
+            f" font-size: {t.px(11)}px; }}"
         )
         self._fit_columns()
         self.viewport().update()
@@ -376,6 +377,9 @@ class RowView(QTableView):
         widths = {i: t.px(column.width) for i, column in shown.items()}
         while sum(widths.values()) > room and any(shown[i].optional for i in widths):
             del widths[max(widths, key=lambda i: shown[i].optional)]
+        for i in (i for i in widths if shown[i].stretch):  # a shortened name still says more than a shortened number
+            spare = widths[i] - t.px(min(32, shown[i].width))
+            widths[i] -= min(spare, max(0, sum(widths.values()) - room))
         short = sum(widths.values()) - room
         if short > 0:  # each gives a share, and long texts end in three dots
             widths = {i: width * room // (room + short) for i, width in widths.items()}
@@ -511,7 +515,7 @@ class RowView(QTableView):
         x = np.linspace(0, wide - 1, len(values)).astype(np.int32)
         with QPainter(picture) as p:
             p.setRenderHint(QPainter.RenderHint.Antialiasing)
-            self._strokes.lines(p, x[:-1], y[:-1], x[1:], y[1:], t.direction(float(values[-1] - values[0])), len(x) - 1)
+            self._strokes.lines(p, x[:-1], y[:-1], x[1:], y[1:], t.secondary, len(x) - 1)
         picture.setDevicePixelRatio(dpr)
         return picture
 

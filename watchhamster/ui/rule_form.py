@@ -44,7 +44,7 @@ from watchhamster.monitor.alerts import Rule
 from watchhamster.monitor.watch import price_rule as make_price_rule
 from watchhamster.ui import format, theme
 from watchhamster.ui.bridge import Errands
-from watchhamster.ui.controls import NO_STEP_BUTTONS, Check, Combo, table_style
+from watchhamster.ui.controls import Check, Combo, table_style, without_buttons
 from watchhamster.ui.inbox import channel_name
 from watchhamster.ui.language import Translated, named
 from watchhamster.ui.shell import UNDO_S, MessageLine
@@ -335,7 +335,7 @@ class RuleForm(Translated, QDialog):
     def __init__(self, parent: QWidget, engine: Engine, errands: Errands, rule: Rule) -> None:
         super().__init__(parent)
         self._engine, self._errands, self._rule = engine, errands, rule
-        self._touched = False
+        self._touched = self._trying = False
         self._tries = 0
         self.setModal(False)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
@@ -346,9 +346,11 @@ class RuleForm(Translated, QDialog):
         self.timeframe = Combo()
         self.timeframe.addItems([*COMMON] if rule.timeframe in COMMON else [*COMMON, rule.timeframe])
         self.timeframe.setCurrentText(rule.timeframe)
-        self.lasting = _Duration(rule.for_s)
-        self.cooldown = _Duration(rule.cooldown_s)
+        self.lasting = _Duration(rule.for_s, lambda: _("at once"))
+        self.cooldown = _Duration(rule.cooldown_s, lambda: _("no time"))
         self.severity = Combo()
+        for choice in (self.timeframe, self.severity):
+            choice.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         self.channels = {name: Check() for name in dict.fromkeys((*CHANNELS, *rule.channels))}
         self.repeat, self.forming, self.sound = Check(), Check(), Check()
         for box, on in ((self.repeat, rule.repeat), (self.forming, rule.forming), (self.sound, rule.sound)):
@@ -510,8 +512,8 @@ class RuleForm(Translated, QDialog):
         return self._trial.text()
 
     def is_waiting(self) -> bool:
-        """Whether it is about to try what was typed."""
-        return self._wait.isActive()
+        """Whether it is still to say what would have come of what was typed."""
+        return self._wait.isActive() or self._trying
 
     def _stored(self, rule: Rule) -> None:
         self.saved.emit(rule)
@@ -541,15 +543,17 @@ class RuleForm(Translated, QDialog):
             self._trial.setText(say(error.text))
             return
         now = self._engine.clock.now_ns()
-        number = self._tries
+        number, self._trying = self._tries, True
         work = self._engine.try_rule(rule, now - TRY_DAYS * 86400 * SECOND_NS, now)
         self._errands.run(self, work, lambda result: self._tried(number, result), self._not_tried)
 
     def _tried(self, number: int, result: Replay) -> None:
+        self._trying = False
         if number == self._tries:  # else the form has changed since it was asked
             self._trial.setText(trial_sentence(result))
 
     def _not_tried(self, error: Exception) -> None:
+        self._trying = False
         if not isinstance(error, WatchHamsterError):
             raise error
         self._trial.setText(say(error.text))
@@ -580,11 +584,12 @@ class _Duration(Translated, QWidget):
     changed = Signal()
     UNITS = (("s", 1), ("m", 60), ("h", 3600), ("d", 86400))
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, zero: Callable[[], str]) -> None:
         super().__init__()
+        self._zero = zero  # what no time at all is called
         self._number = QDoubleSpinBox()
         self._number.setRange(0, 9999)
-        self._number.setStyleSheet(NO_STEP_BUTTONS)
+        without_buttons(self._number)
         self._number.setDecimals(0 if seconds == int(seconds) else 3)
         self._unit = Combo()
         unit = next((i for i in (3, 2, 1) if seconds and seconds % self.UNITS[i][1] == 0), 0)
@@ -613,7 +618,7 @@ class _Duration(Translated, QWidget):
         for i, name in enumerate(names):
             self._unit.setItemText(i, name)
         self._unit.setAccessibleName(_("Unit"))
-        self._number.setSpecialValueText(_("at once"))
+        self._number.setSpecialValueText(self._zero())
 
     def setAccessibleName(self, name: str) -> None:
         super().setAccessibleName(name)

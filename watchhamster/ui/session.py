@@ -312,6 +312,9 @@ class Session(QObject):
             self.book.set_book(book)
         if self.instrument in news.trades:
             self.book.set_trades(list(self.engine.board.trades(self.instrument)))
+        if self.instrument in news.tickers:
+            ticker = self.engine.board.ticker(self.instrument)
+            self.book.set_previous_close(ticker.previous_close if ticker is not None else None)
         if self.instrument in news.trades or self.instrument in news.tickers:
             self._show_price()
 
@@ -806,7 +809,7 @@ class Session(QObject):
             form = self.rules.edit(None)
             form.name.setText(_("Golden cross"))
             form.formula.set_text("cross_above(sma(close, 10), sma(close, 30))")
-            form.resize(*size)
+            form.timeframe.setCurrentText("1h")
             shown = form
         elif page == "away":
             now = self.engine.clock.now_ns()
@@ -819,6 +822,8 @@ class Session(QObject):
             await asyncio.sleep(0.02)
             if not self.errands.busy() and not (form is not None and form.is_waiting()):
                 break
+        if form is not None:
+            form.resize(min(form.width(), size[0]), min(max(form.height(), form.sizeHint().height()), size[1]))
         self.slow_beat()
         for _turn in range(4):
             self.bridge.beat()

@@ -29,7 +29,7 @@ from watchhamster.monitor.alerts import Delivery
 from watchhamster.settings import Setting, Value
 from watchhamster.ui import theme
 from watchhamster.ui.bridge import Errands
-from watchhamster.ui.controls import NO_STEP_BUTTONS, Check, Combo
+from watchhamster.ui.controls import Check, Combo, without_buttons
 from watchhamster.ui.finder import rank
 from watchhamster.ui.inbox import channel_name, delivery_state
 from watchhamster.ui.language import LANGUAGES, Translated
@@ -241,7 +241,7 @@ class SettingsPage(Translated, QWidget):
         self._content.setMaximumWidth(t.px(860))
         self._nothing.setStyleSheet(f"color: {t.secondary.name()};")
         for label, _title, _rows in self._heads:
-            label.setFont(t.font("base", bold=True))
+            label.setStyleSheet("font-weight: 600;")
 
 
 class SettingRow(Translated, QWidget):
@@ -346,7 +346,7 @@ class SettingRow(Translated, QWidget):
             spin = QSpinBox()
             spin.setRange(int(setting.minimum or 0), int(setting.maximum or 2**31 - 1))
             spin.setKeyboardTracking(False)
-            spin.setStyleSheet(NO_STEP_BUTTONS)
+            without_buttons(spin)
             spin.setGroupSeparatorShown(True)
             spin.setAlignment(Qt.AlignmentFlag.AlignRight)
             if setting.name == "text_size":
@@ -392,7 +392,7 @@ class SettingRow(Translated, QWidget):
         self._small.setStyleSheet(f"color: {t.secondary.name()};")
         self._problem.setStyleSheet(f"color: {t.sign('critical').colour.name()};")
         if not isinstance(self.control, QCheckBox):
-            self.control.setMinimumWidth(t.px(170))
+            self.control.setFixedWidth(t.px(230))
 
 
 class HistoryUsage(Translated, QWidget):

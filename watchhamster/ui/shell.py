@@ -503,8 +503,10 @@ class TopBar(QWidget):
         assert layout is not None
         search = min(theme.current().px(190), max(120, self.width() // 4))
         self.search.setFixedWidth(search)
-        room = self.width() - 5 * theme.AROUND - search - self.instrument.least_width()
         wide, narrow, clock = self.timeframes.wide_hint(), self.timeframes.narrow_hint(), self.clock.sizeHint().width()
+        room = self.width() - 5 * theme.AROUND - search - self.instrument.least_width()
+        if room < narrow:  # the price counts for more than a wide field to search in
+            self.search.setFixedWidth(max(theme.current().px(56), search + room - narrow))
         self.timeframes.set_narrow(room < wide + clock)
         self.clock.setVisible(room >= narrow + clock)
 

@@ -58,7 +58,9 @@ class StatusView(Translated, QWidget):
         self._tree.setAccessibleName(_("Status tree"))
         self._tree.setHeaderLabels([_("Part"), _("State"), _("Value"), _("Age"), _("Why")])
         for column in (VALUE, AGE):
-            self._tree.headerItem().setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
+            self._tree.headerItem().setTextAlignment(
+                column, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+            )
         if self._root is not None:
             self.show_tree(self._root)
 

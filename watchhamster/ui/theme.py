@@ -176,6 +176,18 @@ def _tokens(name: Literal["dark", "light"], colours: Colours, text_percent: int,
     return Tokens(name=name, **palette, simulated=simulated, signs=signs, text_percent=text_percent, motion=motion)
 
 
+def contrast(one: QColor, other: QColor) -> float:
+    """How well two colours are told apart, from 1 to 21, as WCAG 2 reckons it."""
+
+    def luminance(colour: QColor) -> float:
+        parts = (colour.redF(), colour.greenF(), colour.blueF())
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
 @lru_cache(maxsize=32)
 def _lettering(pixels: int, bold: bool) -> Lettering:
     font = QFont(families())
@@ -286,9 +298,15 @@ def _style_sheet(t: Tokens) -> str:
     QPushButton:disabled {{ color: {t.disabled.name()}; }}
     QLineEdit, QPlainTextEdit, QSpinBox, QDoubleSpinBox {{ background: {t.panel.name()}; border: 1px solid {line};
                    border-radius: {RADIUS}px; padding: {t.px(3)}px {t.px(6)}px; }}
+    QTabBar::tab {{ background: {t.ground.name()}; color: {t.secondary.name()}; border: 0;
+                   border-top: 2px solid {line}; padding: {t.px(4)}px {t.px(10)}px; }}
+    QTabBar::tab:selected {{ background: {t.panel.name()}; color: {t.text.name()};
+                   border-top-color: {t.accent.name()}; }}
+    QTabBar::tab:hover {{ color: {t.text.name()}; }}
     QPushButton:focus, QLineEdit:focus, QPlainTextEdit:focus, QSpinBox:focus, QDoubleSpinBox:focus
                    {{ border: 2px solid {focus}; padding: {t.px(3) - 1}px {t.px(6) - 1}px; }}
     QPushButton:focus {{ padding: {t.px(4) - 1}px {t.px(12) - 1}px; }}
+    QSpinBox, QDoubleSpinBox, QSpinBox:focus, QDoubleSpinBox:focus {{ padding: 1px 0; }}
     QScrollBar {{ background: transparent; border: 0; }}
     QScrollBar:vertical {{ width: {t.px(10)}px; }}
     QScrollBar:horizontal {{ height: {t.px(10)}px; }}

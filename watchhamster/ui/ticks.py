@@ -16,10 +16,12 @@ _MONTH_STEPS = (1, 2, 3, 6, 12, 24, 60, 120)
 
 
 def price_ticks(low: float, high: float, most: int, least_step: float = 0.0) -> list[float]:
-    """At most about `most` round prices in `[low, high]`, ascending, no closer than `least_step`."""
+    """At most about `most` round prices in `[low, high]`, ascending, whole numbers of `least_step` apart."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low or most < 1:
         return []
     step = max(_round_step((high - low) / most), least_step)
+    if least_step and abs(step / least_step - round(step / least_step)) > 1e-6:  # a quarter of a hundred ticks, say
+        step = _round_step(step * 1.01)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     digits = max(0, 2 - math.floor(math.log10(step)))
     return [round(i * step, digits) for i in range(first, last + 1)]

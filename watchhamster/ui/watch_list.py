@@ -65,7 +65,7 @@ COLUMNS = (
     Column(
         lambda: _("Price"),
         lambda row: format.price(row.price, row.steps),
-        88,
+        84,
         align="right",
         colour=lambda row, t: t.direction(row.rate),
         order=lambda row: row.price,
@@ -74,7 +74,7 @@ COLUMNS = (
     Column(
         lambda: pgettext("column", "Change"),
         lambda row: format.percent(row.rate, arrow=False),
-        68,
+        66,
         align="right",
         colour=lambda row, t: t.direction(row.rate),
         order=lambda row: row.rate,
