@@ -605,6 +605,21 @@ def test_both_shapes_of_trading_periods(shape: str) -> None:
     assert all(c.closed for c in page.rows)
 
 
+def test_extended_hours_have_bars_of_their_own() -> None:
+    day = dt.date(2026, 8, 25)
+    phases = {"pre": ("04:00", "09:30"), "regular": ("09:30", "16:00"), "post": ("16:00", "20:00")}
+    periods = {phase: [[period(day, *ends)]] for phase, ends in phases.items()}
+    begin = period(day, "04:00", "09:30")["start"]
+    rows = [(begin + int(h * 3600), 10.0, 11.0, 9.0, 10.5, 5) for h in (0, 5, 5.5, 12, 15)]
+    body = chart_body("AAPL", rows, "60m", meta={"tradingPeriods": periods})
+    since, until = (stamp(f"2026-08-{d}T00:00Z") * SECOND_NS for d in (25, 26))
+    response = reply(body, stamp("2026-08-26T10:00Z"))
+    chart = Yahoo().chart("AAPL", timeframe("1h"), since, until, extended=True).parse(response)
+    assert [c.open_ns // SECOND_NS for c in chart.candles] == [row[0] for row in rows]
+    regular = Yahoo().chart("AAPL", timeframe("1h"), since, until).parse(response)
+    assert [c.open_ns // SECOND_NS for c in regular.candles] == [rows[2][0]]
+
+
 def test_the_live_row_is_where_its_bar_begins_and_open() -> None:
     case, venue = YahooCase(), Yahoo()
     for name in ("1m", "5m", "1h", "1d", "1w", "1M"):
@@ -1214,7 +1229,9 @@ async def test_headers_travel_and_a_base_elsewhere_stands_for_every_host() -> No
         cookie = page.parse(await wire.request(page.request))
         crumb = venue.crumb(cookie)
         given = crumb.parse(await wire.request(crumb.request))
+        await wire.request(venue.tickers(["^GSPC"]).request)
         await wire.close()
+    assert asked[2].startswith(b"GET /yahoo/v8/finance/chart/%5EGSPC?range=1d&")
     assert given == Pass(Secret("A3=d=1"), Secret("a.crumb"))
     assert asked[0].startswith(b"GET /yahoo/ ") and asked[1].startswith(b"GET /yahoo/v1/test/getcrumb ")
     assert b"cookie: a3=d=1" in asked[1].lower()

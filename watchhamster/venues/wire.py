@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from importlib import import_module
 from typing import Any, Final, Literal, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import certifi
 import httpx
@@ -76,7 +76,7 @@ class HttpWire:
 
     async def request(self, request: Request) -> Response:
         """One answer within 10 s. Raises `Unavailable` when none came; any HTTP status is an answer."""
-        url = self._base_of(request) + request.path
+        url = self._base_of(request) + quote(request.path, safe="/:@!$&'()*+,;=~")  # httpx would leave a ^ as it is
         try:
             client = self._client or await self._new_client()
             async with (

@@ -373,7 +373,6 @@ class _Story(Struct):
 class _SearchBody(Struct):
     quotes: list[_Hit] = []
     news: list[_Story] = []
-    count: int | None = None
 
 
 class _Trending(Struct):
@@ -1141,7 +1140,7 @@ class Yahoo:
             meta.regularMarketDayLow,
             previous,
             meta.regularMarketVolume,
-            None if now_ns is None else _words(calendar.state(now_ns)),
+            None if now_ns is None else calendar.state(now_ns).upper(),
         )
         self._seed(known, ticker)
         extended = meta.fulldayPrice if meta.fulldayPrice != price else None
@@ -1431,7 +1430,8 @@ def _periods(told: Any) -> list[Segment]:
 
 
 def _segments(current: _CurrentPeriod) -> list[Segment]:
-    return _periods({"pre": [current.pre], "regular": [current.regular], "post": [current.post]}) if current else []
+    """Those of the current or next session."""
+    return _periods({"pre": [current.pre], "regular": [current.regular], "post": [current.post]})
 
 
 def _ranged(o: float, h: float, lo: float, c: float) -> tuple[float, float, float, float] | None:
@@ -1533,10 +1533,6 @@ def _ticker(
         time_ns,
         state,
     )
-
-
-def _words(phase: str) -> str:
-    return phase.upper()
 
 
 # ---------------------------------------------------------------- reading answers
