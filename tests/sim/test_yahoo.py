@@ -8,6 +8,7 @@ import datetime as dt
 import json
 import struct
 from collections.abc import AsyncIterator
+from email.utils import parsedate_to_datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -450,7 +451,9 @@ async def test_charts_with_holes_without_tables_late_and_early(yahoo: At) -> Non
     late = {symbol: (await yahoo.chart(symbol))["meta"]["regularMarketTime"] for symbol in ("VOD.L", "AAPL")}
     assert late["VOD.L"] <= NOW_S - 1200 and late["AAPL"] > NOW_S - 60
     await yahoo.under("skew:120")
-    assert (await yahoo.chart("AAPL"))["meta"]["regularMarketTime"] > NOW_S + 60
+    answer = await yahoo("/v8/finance/chart/AAPL")
+    assert answer.json()["chart"]["result"][0]["meta"]["regularMarketTime"] > NOW_S + 60
+    assert parsedate_to_datetime(answer.headers["date"]).timestamp() == NOW_S + 120
 
 
 # ---------------------------------------------------------------- the stream
@@ -627,7 +630,7 @@ async def test_streams_drop_freeze_and_go_mute(yahoo: At, clock: HandClock) -> N
                 await asyncio.wait_for(stream.recv(), 5)
 
 
-def run(spec: str, symbols: tuple[str, ...] = ("AAPL", "BTC-USD"), minutes: float = 4.0) -> list[bytes]:
+def run(spec: str, symbols: tuple[str, ...] = ("AAPL", "BTC-USD"), minutes: float = 3.0) -> list[bytes]:
     """The frames of so many virtual minutes under faults, without sockets."""
     tape = Tape()
 
@@ -668,6 +671,13 @@ def test_frames_are_the_same_every_time_and_spoilt_on_demand() -> None:
     assert len(spoilt) == len(clean) and 0.2 * len(clean) < unreadable(spoilt)
     assert 0.3 < len(run("lose:0.5")) / len(clean) < 0.7
     assert len(run("duplicate:0.5")) > 1.3 * len(clean)
+
+
+def test_a_symbol_is_told_about_once_a_second() -> None:
+    frames = [opened(frame) for frame in run("", ("BTC-USD",), 2.0)]
+    assert 60 < len(frames) < 180
+    volumes = [frame["day_volume"] for frame in frames]
+    assert volumes == sorted(set(volumes))
 
 
 def test_volume_sometimes_grows_without_a_trade() -> None:

@@ -203,19 +203,28 @@ class Floor:
         self.manners = Manners(clock)
         self.sessions: set[Session] = set()
         self.wake = wake  # lets the pump look at once
+        self._made = 0  # of the world's work, when others last could run
 
     def now_ns(self) -> int:
         """The market's time."""
         return self.market.now_ns()
 
+    def skew_s(self) -> int:
+        """How far the clock of the venue is ahead of the market's."""
+        return int(self.faults.number("skew") or 0) if self.faults.any else 0
+
+    async def breathe(self) -> None:
+        """Let others run, if much was made since they last could."""
+        if self.world.work - self._made > _SLICE:
+            await asyncio.sleep(0)
+            self._made = self.world.work
+
     async def gently(self, items: Iterable[T]) -> list[T]:
         """The items, made in slices so that others can run."""
-        done, made = self.world.work, []
+        made = []
         for item in items:
             made.append(item)
-            if self.world.work - done > _SLICE:
-                await asyncio.sleep(0)
-                done = self.world.work
+            await self.breathe()
         return made
 
     async def while_fault(self, name: str) -> None:

@@ -76,7 +76,7 @@ FAULTS: dict[str, Kind] = {
     "live_row": Kind("Yahoo: charts end with the live row even where their window ended before it"),
     # the market as Yahoo tells it
     "delay": Kind("Yahoo: Seoul and London are told so many minutes late", _NUMBER, "20"),
-    "skew": Kind("Yahoo: its clock is so many seconds ahead", _NUMBER, "120"),
+    "skew": Kind("the clock of the venue is so many seconds ahead: its dates, and the times of Yahoo", _NUMBER, "120"),
     # the venue
     "maintenance": Kind("no streams, and every call fails with 500"),
     "down": Kind("nobody is there: connections are reset as soon as they are made"),

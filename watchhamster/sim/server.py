@@ -293,7 +293,8 @@ class Simulator:
                 if "gzip" in headers.get("accept-encoding", "") and len(data) > 1000:
                     data = gzip.compress(data, 1)
                     fields = [*fields, ("Content-Encoding", "gzip")]
-                date = email.utils.formatdate(self.now_ns() // SECOND_NS, usegmt=True)
+                now_s = self.now_ns() // SECOND_NS + self.exchange.faces[venue].floor.skew_s()
+                date = email.utils.formatdate(now_s, usegmt=True)
                 fields = [*fields, ("Content-Length", str(len(data))), ("Date", date)]
                 _say(connection, writer, h11.Response(status_code=reply.status, headers=fields))
                 if reply.cut:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +30,6 @@ from watchhamster.sim.upbit import (
 from watchhamster.sim.world import MS, Bar, Print
 
 _BOOK_S = 0.1
-_SLICE = 20  # units of the world's work between two chances for others to run
 
 
 class _Asked:
@@ -259,7 +257,6 @@ class UpbitFace:
 
     async def tell(self) -> None:
         """Send everything that happened since the last time, in slices."""
-        done = self.floor.world.work
         for session, asked in [(session, asked) for session, asked in self._asked.items() if asked.snapshots]:
             owed, asked.snapshots = asked.snapshots, []
             for want in owed:
@@ -268,9 +265,7 @@ class UpbitFace:
                 frame = self._snapshot(want, asked.style)
                 if frame is not None:
                     self._deliver(session, frame)
-                if self.floor.world.work - done > _SLICE:
-                    await asyncio.sleep(0)
-                    done = self.floor.world.work
+                await self.floor.breathe()
         now = self.floor.clock.monotonic()
         candles_due = now - self._candles_at >= 1.0
         if candles_due:
@@ -278,9 +273,7 @@ class UpbitFace:
         for symbol in list(self._listeners):
             if symbol in self._listeners and symbol not in self.venue.delisted:
                 self._tell_symbol(symbol, candles_due)
-            if self.floor.world.work - done > _SLICE:
-                await asyncio.sleep(0)
-                done = self.floor.world.work
+            await self.floor.breathe()
         if self._late:
             self._tell_late(now)
 

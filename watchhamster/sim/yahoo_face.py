@@ -90,9 +90,6 @@ class YahooFace:
         late = share is not None and share.market.name in ("kr", "uk") and self.floor.faults.any
         return (self.floor.faults.number("delay") or 0.0) if late else 0.0
 
-    def _skew_s(self) -> int:
-        return int(self.floor.faults.number("skew") or 0) if self.floor.faults.any else 0
-
     def _gone(self, symbol: str) -> bool:
         return symbol in self.floor.faults.values("delist")
 
@@ -232,7 +229,7 @@ class YahooFace:
         if summary is not None:
             live = chart.live_row(summary, faults.holds("live_row"))
             bars += [live] if live is not None and (not bars or bars[-1].start_s < live.start_s) else []
-            summary = summary._replace(ms=summary.ms + self._skew_s() * 1000)
+            summary = summary._replace(ms=summary.ms + self.floor.skew_s() * 1000)
         if faults.any:
             bars = [
                 bar._replace(open=None, high=None, low=None, close=None, volume=None)
@@ -396,16 +393,18 @@ class YahooFace:
             since_ms = max(channel.told_ms + 1, now_ms - _TOLD_MS)
             seconds = {tick.ms // 1000: tick for tick in self.stocks.ticks(symbol, since_ms, now_ms + 1)}
             channel.told_ms, channel.next_ms = now_ms, self._next_ms(symbol, now_ms)
+            if channel.next_ms is not None:  # the rest of this second is told with its last print
+                channel.next_ms = max(channel.next_ms, (now_ms // 1000 + 1) * 1000)
             if not self._gone(symbol):
                 for tick in list(seconds.values())[-_MOST_FRAMES:]:
                     self._send(share, tick)
-            await self.floor.gently(())
+            await self.floor.breathe()
 
     def _send(self, share: Share, tick: Tick) -> None:
         """A print in a frame or two: sometimes the volume grows once more at the same price and time."""
         day = self.stocks.today(share.symbol, tick.ms)
         base = self._base(share, day, tick.part)
-        at_ms = tick.ms // 1000 * 1000 + self._skew_s() * 1000
+        at_ms = tick.ms // 1000 * 1000 + self.floor.skew_s() * 1000
         rest = 15 if tick.ms % 8 == 0 and tick.part and tick.size > 20 and share.coin is None else 0
         sized = tick.size > 0 and tick.ms % 5 > 0
         messages = [pricing(share, tick, base, at_ms, volume=tick.volume - rest, sized=sized)]
