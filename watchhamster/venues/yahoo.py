@@ -1301,17 +1301,19 @@ class _Bars:
         self.settles_ns = _AUCTION_NS if self.is_daily else _SETTLED_NS
         self._days: dict[dt.date, int] = {}  # a period's first day -> where its bar opens
         self._segments: list[Segment] = []
+        self._told = sorted(s for s in told if s.phase == "regular")
         if not self.is_daily and times:
             self._segments = calendar.between(min(times) * SECOND_NS - _DAY_NS, max(times) * SECOND_NS + _DAY_NS)
             if told and calendar.market.obeys_venue:
                 # The answer's word on the days it speaks of, ours on the others and on what it leaves out.
                 days = {(calendar.day(s.since_ns), s.phase) for s in told}
-                regular = sorted(s for s in told if s.phase == "regular")
                 ours = [
                     s
                     for s in self._segments
                     if (calendar.day(s.since_ns), s.phase) not in days
-                    and not any(s.since_ns < r.until_ns and r.since_ns < s.until_ns for r in _near(regular, s.since_ns))
+                    and not any(
+                        s.since_ns < r.until_ns and r.since_ns < s.until_ns for r in _near(self._told, s.since_ns)
+                    )
                 ]
                 self._segments = sorted([*ours, *told])
 
@@ -1326,7 +1328,8 @@ class _Bars:
         if segment is None:
             return self._frame.open_ns(at_ns)
         if segment.phase != "regular" and not self._extended:
-            return None
+            # Where the answer's word on its session and ours differ, a row of either is one.
+            return None if holding(self._told, at_ns) is None else self._frame.open_ns(at_ns)
         assert self._frame.ns is not None
         return segment.since_ns + (at_ns - segment.since_ns) // self._frame.ns * self._frame.ns
 

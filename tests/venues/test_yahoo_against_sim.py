@@ -1,0 +1,215 @@
+"""Yahoo's venue and the wire against the simulated Yahoo, which shares no code with either."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+
+from watchhamster.core.market import Candle, Event, Ticker
+from watchhamster.core.ports import BadFrame, Query, RateLimited, Rejected, Request, Subscription, Unavailable
+from watchhamster.core.timeframes import SECOND_NS, timeframe
+from watchhamster.sim.server import Simulator
+from watchhamster.venues.wire import HttpWire
+from watchhamster.venues.yahoo import Yahoo
+
+pytest.importorskip("holidays")
+
+T = TypeVar("T")
+DAY_NS = 86_400 * SECOND_NS
+FRIDAY_NS = int(dt.datetime.fromisoformat("2026-11-20T16:00:03+00:00").timestamp()) * SECOND_NS  # Seoul is closed
+
+
+@asynccontextmanager
+async def market(faults: str = "", speed: float = 1.0) -> AsyncIterator[tuple[Simulator, HttpWire, Yahoo]]:
+    async with Simulator(start_ns=FRIDAY_NS, faults=faults, speed=speed) as sim:
+        wire = HttpWire(sim.venues["yahoo"], "Yahoo", "WatchHamster/test")
+        try:
+            yield sim, wire, Yahoo()
+        finally:
+            await wire.close()
+
+
+async def call(wire: HttpWire, query: Query[T]) -> T:
+    return query.parse(await wire.request(query.request))
+
+
+async def truth(sim: Simulator, symbol: str, name: str, since_ns: int, until_ns: int) -> list[dict[str, Any]]:
+    wire = HttpWire(sim.url, "sim", "test")
+    params = {"instrument": f"yahoo:{symbol}", "timeframe": name, "since_ns": str(since_ns), "until_ns": str(until_ns)}
+    answer = await wire.request(Request("/sim/truth/candles", params))
+    await wire.close()
+    return [json.loads(line) for line in answer.body.splitlines()]
+
+
+@pytest.mark.parametrize("symbol", ["AAPL", "005930.KS", "BTC-USD"])
+async def test_candles_are_what_happened(symbol: str) -> None:
+    """Every page back through days with a change of summer time in them; the open bar is open."""
+    async with market() as (sim, wire, venue):
+        for name, days in (("1m", 9), ("15m", 20), ("1h", 30), ("1d", 60), ("1w", 100), ("1M", 200)):
+            frame, now_ns = timeframe(name), sim.now_ns()
+            since_ns = until_ns = frame.open_ns(now_ns - days * DAY_NS)
+            found: dict[int, Candle] = {}
+            until_ns, known_until_ns = now_ns, None
+            for _ in range(20):
+                page = await call(wire, venue.candles(symbol, frame, since_ns, until_ns))
+                known_until_ns = known_until_ns or page.until_ns
+                found.update((candle.open_ns, candle) for candle in page.rows)
+                until_ns = page.since_ns
+                if page.cursor is None:
+                    break
+            assert until_ns == since_ns and known_until_ns is not None
+            real = await truth(sim, symbol, name, since_ns, known_until_ns)
+            assert [at for at in sorted(found) if at < known_until_ns] == [row["open_ns"] for row in real], name
+            for row in real:
+                candle = found[row["open_ns"]]
+                assert candle.closed
+                for field in ("open", "high", "low", "close"):
+                    assert np.float32(row[field]) == np.float32(getattr(candle, field)), (name, field)
+            assert not any(candle.closed for at, candle in found.items() if at >= known_until_ns)
+
+
+async def test_what_rest_knows_of_instruments() -> None:
+    async with market() as (sim, wire, venue):
+        infos = {info.symbol: info for info in await call(wire, venue.markets())}
+        assert {"AAPL", "005930.KS", "BTC-USD"} <= set(infos)
+        assert (await call(wire, venue.info("VOD.L"))).quote == "GBp"
+        samsung = await call(wire, venue.quote("005930.KS"))
+        assert (samsung.currency, samsung.ticker.state) == ("KRW", "CLOSED")
+        opens_ns = venue.session("005930.KS", sim.now_ns()).next_open_ns
+        assert opens_ns == int(dt.datetime.fromisoformat("2026-11-23T09:00+09:00").timestamp()) * SECOND_NS
+        assert venue.session("AAPL", sim.now_ns()).phase == "regular"
+        assert "AAPL" in [info.symbol for info in await call(wire, venue.search("apple"))]
+        assert "005930.KS" in [info.symbol for info in await call(wire, venue.search("삼성전자"))]
+        assert all(headline.url for headline in await call(wire, venue.news("AAPL")))
+        given = await call(wire, venue.crumb(await call(wire, venue.cookie())))
+        venue.use(given)
+        tickers = await call(wire, venue.tickers(["AAPL", "NOPE", "005930.KS"]))
+        assert [ticker.instrument for ticker in tickers] == ["yahoo:AAPL", "yahoo:005930.KS"]
+        assert tickers[1].price == samsung.ticker.price and tickers[1].change == samsung.ticker.change
+        venue.use(None)
+        with pytest.raises(Rejected) as unknown:
+            await call(wire, venue.quote("NOPE"))
+        assert unknown.value.code == "unknown_instrument"
+        with pytest.raises(Rejected) as old:
+            await call(
+                wire, venue.chart("AAPL", timeframe("1m"), sim.now_ns() - 90 * DAY_NS, sim.now_ns() - 89 * DAY_NS)
+            )
+        assert old.value.code == "too_far_back"
+        page = await call(
+            wire, venue.candles("AAPL", timeframe("1m"), sim.now_ns() - 90 * DAY_NS, sim.now_ns() - 89 * DAY_NS)
+        )
+        assert page.rows == [] and page.since_ns == page.until_ns
+
+
+async def test_the_stream_goes_on_from_what_rest_told() -> None:
+    frames: list[bytes | str] = []
+    async with market(speed=8.0) as (sim, wire, venue):
+        stream = await wire.open(venue.stream_url(wire.base_url), frames.append, timeout_s=5)
+        wants = [
+            Subscription("ticker", "AAPL"),
+            Subscription("candle", "AAPL", "1m"),
+            Subscription("ticker", "BTC-USD"),
+        ]
+        sent = venue.subscribe(wants, "t")
+        assert venue.unseeded() == ["AAPL", "BTC-USD"]
+        for symbol in venue.unseeded():
+            await call(wire, venue.tickers([symbol]))
+        assert venue.unseeded() == []
+        for frame in sent:
+            await stream.send(frame)
+        events: list[Event] = []
+        async with asyncio.timeout(20):
+            while len({e.instrument for e in events if isinstance(e, Ticker)}) < 2 or len(events) < 8:
+                await asyncio.sleep(0.1)
+                while frames:
+                    events += venue.decode(frames.pop(0), sim.now_ns())
+        for event in events:
+            if isinstance(event, Ticker):
+                assert event.open is not None and event.high is not None and event.low is not None
+                assert event.low <= event.price <= event.high and event.state == "REGULAR"
+                assert event.previous_close is not None and event.change is not None
+                assert event.price - event.previous_close == pytest.approx(event.change, abs=0.02)
+            else:
+                assert isinstance(event, Candle) and not event.closed and event.origin == "live"
+                assert event.volume is not None and event.volume >= 0
+        assert any(isinstance(event, Candle) for event in events) and not venue.unread
+        for frame in venue.subscribe(wants[2:], "t"):
+            await stream.send(frame)
+        await asyncio.sleep(0.5)
+        frames.clear()
+        await asyncio.sleep(0.7)
+        later = [event for frame in frames for event in venue.decode(frame, sim.now_ns())]
+        assert {event.instrument for event in later if isinstance(event, Ticker)} <= {"yahoo:BTC-USD"}
+        await stream.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "code"),
+    [
+        ("http429", RateLimited, "rate_limited"),
+        ("http999", RateLimited, "rate_limited"),
+        ("busy200", RateLimited, "rate_limited"),
+        ("consent", Unavailable, "consent_needed"),
+        ("html", Unavailable, "unavailable"),
+        ("empty", Unavailable, "unavailable"),
+        ("http5xx", Unavailable, "unavailable"),
+        ("maintenance", Unavailable, "unavailable"),
+        ("delist:AAPL", Rejected, "unknown_instrument"),
+    ],
+)
+async def test_every_fault_has_its_error(fault: str, kind: type[Exception], code: str) -> None:
+    async with market(fault) as (sim, wire, venue):
+        now_ns = sim.now_ns()
+        candles = venue.candles("AAPL", timeframe("1d"), now_ns - 9 * DAY_NS, now_ns)
+        queries: list[Query[Any]] = [venue.tickers(["AAPL"]), candles]
+        for query in queries:
+            with pytest.raises(kind) as failure:
+                await call(wire, query)
+            assert getattr(failure.value, "code", "") == code
+
+
+@pytest.mark.parametrize("fault", ["nulls:0.3", "no_meta", "live_row", "skew:120"])
+async def test_odd_answers_store_nothing_wrong(fault: str) -> None:
+    """What is closed is what happened, whatever else the answer lacks."""
+    frame = timeframe("1m")
+    async with market(fault) as (sim, wire, venue):
+        until_ns = frame.open_ns(sim.now_ns())
+        since_ns = until_ns - 3600 * SECOND_NS
+        page = await call(wire, venue.candles("AAPL", frame, since_ns, until_ns))
+        closed = [candle for candle in page.rows if candle.closed]
+        real = {row["open_ns"]: row for row in await truth(sim, "AAPL", "1m", since_ns, until_ns) if row["closed"]}
+        assert closed and page.until_ns <= until_ns
+        for candle in closed:
+            assert np.float32(real[candle.open_ns]["close"]) == np.float32(candle.close)
+
+
+@pytest.mark.parametrize("fault", ["garbage:0.5", "absurd:0.5", "unknown:0.5", "corrupt:0.3"])
+async def test_a_spoiled_stream_gives_nothing_insane(fault: str) -> None:
+    frames: list[bytes | str] = []
+    async with market(fault, speed=8.0) as (sim, wire, venue):
+        await call(wire, venue.tickers(["BTC-USD"]))
+        stream = await wire.open(venue.stream_url(wire.base_url), frames.append, timeout_s=5)
+        for frame in venue.subscribe([Subscription("ticker", "BTC-USD")], "t"):
+            await stream.send(frame)
+        good = bad = 0
+        async with asyncio.timeout(20):
+            while good < 4 or not (bad or venue.unread):
+                await asyncio.sleep(0.1)
+                while frames:
+                    try:
+                        events = venue.decode(frames.pop(0), sim.now_ns())
+                    except BadFrame:
+                        bad += 1
+                        continue
+                    for event in events:
+                        if isinstance(event, Ticker) and fault != "corrupt:0.3":
+                            assert event.instrument != "yahoo:BTC-USD" or 80_000 < event.price < 110_000
+                        good += 1
+        await stream.close()
