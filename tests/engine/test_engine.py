@@ -48,19 +48,22 @@ def home(tmp_path: Path) -> Iterator[Home]:
     gc.collect()
 
 
-@asynccontextmanager
-async def exchange(clock: Clock, monkeypatch: pytest.MonkeyPatch, activity: float = 2.0) -> AsyncIterator[Simulator]:
-    """The exchange, where the engine looks for Upbit."""
-    async with Simulator(clock=clock, activity=activity) as simulator:
-        monkeypatch.setenv("WATCHHAMSTER_UPBIT_URL", simulator.venues["upbit"])
-        yield simulator
+def exchange(clock: Clock, activity: float = 2.0) -> Simulator:
+    return Simulator(clock=clock, activity=activity)
+
+
+_building = asyncio.Lock()  # the address is in the environment, which all tests in a loop share
 
 
 @asynccontextmanager
-async def watching(home: Home, clock: Clock, *instruments: str) -> AsyncIterator[Engine]:
-    """A running engine that owns its home."""
+async def watching(home: Home, simulator: Simulator, *instruments: str) -> AsyncIterator[Engine]:
+    """A running engine that owns its home, and finds the exchange where it looks for Upbit."""
     owner = Owner.claim(home.prepare())
-    engine = await build_engine(Options(home, clock=clock, instruments=instruments), owner)
+    async with _building:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("WATCHHAMSTER_UPBIT_URL", simulator.venues["upbit"])
+            options = Options(home, clock=simulator.exchange.clock, instruments=instruments)
+            engine = await build_engine(options, owner)
     await engine.start()
     try:
         yield engine
@@ -122,12 +125,17 @@ FAULTS = (
 )
 
 
-@pytest.mark.parametrize("faults", FAULTS, ids=lambda spec: spec.partition("@")[0].partition(",")[0])
-async def test_what_is_stored_is_what_happened(faults: str, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_stored_is_what_happened(tmp_path: Path) -> None:
     """Busy or quiet, whatever happens on the way: no bar is missing, wrong or invented, and quiet is not unknown."""
+    async with asyncio.TaskGroup() as lives:  # side by side, for each waits most of its time
+        for number, faults in enumerate(FAULTS):
+            lives.create_task(live_through(faults, Home(tmp_path / str(number))))
+
+
+async def live_through(faults: str, home: Home) -> None:
     clock = ScaledClock(START_NS, SPEED)
-    async with exchange(clock, monkeypatch) as simulator:
-        async with watching(home, clock, BUSY, "upbit:KRW-ETH", QUIET) as engine:
+    async with exchange(clock) as simulator:
+        async with watching(home, simulator, BUSY, "upbit:KRW-ETH", QUIET) as engine:
             since_ns = timeframe("1m").open_ns(clock.now_ns())
             await until(lambda: engine.metrics().feeds["upbit"] == "live")
             simulator.exchange.faults.set(faults)
@@ -151,17 +159,16 @@ async def test_what_is_stored_is_what_happened(faults: str, home: Home, monkeypa
         assert len(before) == 0 and unknown, "nobody asked for what was before"
 
 
-async def test_what_was_not_on_air_is_filled_once_the_venue_is_there(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.slow
+async def test_what_was_not_on_air_is_filled_once_the_venue_is_there(home: Home) -> None:
     """Stopped for a quarter of an hour and started without a network: the time between is whole in the end."""
     clock = ScaledClock(START_NS, 120.0)
-    async with exchange(clock, monkeypatch) as simulator:
-        async with watching(home, clock, BUSY, QUIET):
+    async with exchange(clock) as simulator:
+        async with watching(home, simulator, BUSY, QUIET):
             await pass_by(clock, START_NS + 2 * MINUTE_NS + 20 * SECOND_NS)
         simulator.exchange.faults.set("down")
         await pass_by(clock, START_NS + 17 * MINUTE_NS)
-        async with watching(home, clock, BUSY, QUIET) as engine:
+        async with watching(home, simulator, BUSY, QUIET) as engine:
             await clock.sleep(60.0)
             simulator.exchange.faults.clear()
             end_ns = START_NS + 20 * MINUTE_NS
@@ -191,7 +198,7 @@ async def test_a_price_alert_goes_out_once_as_a_row_and_then_a_message(
     os.write(ours, b"open sesame\n")
     os.close(ours)
     monkeypatch.setenv("WATCHHAMSTER_VAULT_FD", str(passphrase))
-    async with exchange(clock, monkeypatch, 8.0), receiving() as hook, watching(home, clock, BUSY) as engine:
+    async with exchange(clock, 8.0) as simulator, receiving() as hook, watching(home, simulator, BUSY) as engine:
         await act(home, "alert.channel", webhook(f"{hook.url}/here"))
         seen: list[Event | Alert] = []
         engine.observe(seen.append)
@@ -237,7 +244,7 @@ def webhook(url: str) -> dict[str, object]:
     }
 
 
-async def test_a_rule_fires_live_as_it_does_on_history(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_rule_fires_live_as_it_does_on_history(home: Home) -> None:
     """`for`, cooldown and a restart in the middle: the firings are those of the same rule over the stored bars."""
     clock = ScaledClock(START_NS, SPEED)
     rule = Rule(
@@ -249,15 +256,15 @@ async def test_a_rule_fires_live_as_it_does_on_history(home: Home, monkeypatch: 
         cooldown_s=10.0,
         channels=("inbox",),
     )
-    async with exchange(clock, monkeypatch, 8.0):
-        async with watching(home, clock, BUSY) as engine:
+    async with exchange(clock, 8.0) as simulator:
+        async with watching(home, simulator, BUSY) as engine:
             rule = await engine.save_rule(rule)
             await until(lambda: _bar_ns(engine) is not None)
             first_ns = _bar_ns(engine)
-            await pass_by(clock, START_NS + 70 * SECOND_NS)
-        async with watching(home, clock, BUSY) as engine:
+            await pass_by(clock, START_NS + 45 * SECOND_NS)
+        async with watching(home, simulator, BUSY) as engine:
             await until(lambda: _bar_ns(engine) is not None)
-            await pass_by(clock, START_NS + 130 * SECOND_NS)
+            await pass_by(clock, START_NS + 90 * SECOND_NS)
             last_ns = _bar_ns(engine)
             assert first_ns is not None and last_ns is not None
             bars = await engine.bars(BUSY, "1s", START_NS, last_ns + SECOND_NS)
@@ -272,18 +279,16 @@ def _bar_ns(engine: Engine) -> int | None:
     return status.bar_ns
 
 
-async def test_what_happened_while_it_was_off_is_told_late_and_reported(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_happened_while_it_was_off_is_told_late_and_reported(home: Home) -> None:
     clock = ScaledClock(START_NS, SPEED)
-    async with exchange(clock, monkeypatch, 8.0):
-        async with watching(home, clock, BUSY) as engine:
+    async with exchange(clock, 8.0) as simulator:
+        async with watching(home, simulator, BUSY) as engine:
             assert await engine.away() is None
             await engine.save_rule(Rule(name="any", formula="close > 0", instruments=(BUSY,), channels=("inbox",)))
             await until(lambda: not any(s.waiting for s in engine._watch.states()))
             assert clock.now_ns() < START_NS + MINUTE_NS, "the test's machine is too slow for its clock"
         await pass_by(clock, START_NS + 2 * MINUTE_NS)
-        async with watching(home, clock, BUSY) as engine:
+        async with watching(home, simulator, BUSY) as engine:
             await until(lambda: any(s.state == "firing" for s in engine._watch.states()))
             await engine.outbox.flush()
             (alert,) = [a for a in await engine.alerts() if a.kind == "rule"]
@@ -295,10 +300,10 @@ async def test_what_happened_while_it_was_off_is_told_late_and_reported(
             assert await engine.away() is None, "it is said once"
 
 
-async def test_a_mute_market_is_called_so_and_back_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_mute_market_is_called_so_and_back_again(home: Home) -> None:
     """The feed is watched itself: its alert fires and is resolved, and the tree says what is wrong."""
-    clock = ScaledClock(START_NS, 10.0)
-    async with exchange(clock, monkeypatch, 8.0) as simulator, watching(home, clock, BUSY) as engine:
+    clock = ScaledClock(START_NS, SPEED)
+    async with exchange(clock, 8.0) as simulator, watching(home, simulator, BUSY) as engine:
         await until(lambda: engine.metrics().feeds["upbit"] == "live")
         simulator.exchange.faults.set("hang:all,mute")
         states: list[str] = []
@@ -316,3 +321,18 @@ async def test_a_mute_market_is_called_so_and_back_again(home: Home, monkeypatch
         async with asyncio.timeout(20):
             while not await resolved():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
+
+
+async def test_a_fault_of_ours_is_shown_and_not_swallowed(home: Home) -> None:
+    """Who looks at the tree of an engine that broke down sees it, and who waits for it is told why."""
+    async with exchange(ScaledClock(START_NS, SPEED)) as simulator:
+        engine = None
+        with pytest.raises(ZeroDivisionError):
+            async with watching(home, simulator, BUSY) as engine:
+                assert engine.status().children[0].name == "feeds"
+                engine._watch.tick = lambda now_ns: 1 / 0  # type: ignore
+                with pytest.raises(ZeroDivisionError):
+                    await engine.wait()
+                tree = engine.status()
+                assert (tree.state, tree.children[0].name) == ("critical", "engine")
+                assert engine.metrics().feeds == {"upbit": "closed"}

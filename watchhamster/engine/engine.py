@@ -343,6 +343,17 @@ class Engine:
             await self._main
 
     async def _work(self, begun: asyncio.Event) -> None:
+        """All of it, until cancelled. A fault of ours ends it: `wait` raises that, and `status` shows it."""
+        try:
+            await self._together(begun)
+        except ExceptionGroup as crash:
+            log.critical("the engine failed", exc_info=crash)
+            fault: Exception = crash
+            while isinstance(fault, ExceptionGroup):
+                fault = fault.exceptions[0]
+            raise fault from crash
+
+    async def _together(self, begun: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self.outbox.run(), name="outbox")
@@ -948,9 +959,13 @@ class Engine:
 
     def status(self) -> StatusNode:
         """The status tree."""
+        main, fault = self._main, None
+        if main is not None and main.done() and not main.cancelled():
+            fault = main.exception()
         return node(
             self.tenant,
             None,
+            *([] if fault is None else [node("engine", "critical", detail=Text(_FAILED, {"problem": repr(fault)}))]),
             node("feeds", None, *(self._feed_status(name, part.feed) for name, part in self._parts.items())),
             self._rules_status(),
             self.outbox.status(),
@@ -1010,6 +1025,7 @@ class Engine:
         return node("rules", "ok" if not children else None, *children, value=len(self._rules))
 
 
+_FAILED = "It has failed and watches no more; end it and start it again: {problem}"
 _FEED_STATES: Mapping[str, State] = {
     "live": "ok",
     "recovered": "ok",
