@@ -118,9 +118,9 @@ class Running:
         raise AssertionError(f"it ended: {(await self.process.stderr.read()).decode()}")
 
     async def end(self) -> int:
-        """SIGTERM; it has 2 s, and some for this machine."""
+        """SIGTERM; it has 2 s, and some for a busy machine."""
         self.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(8):
             assert self.process.stdout is not None
             while line := await self.process.stdout.readline():
                 self.trees.append(json.loads(line))

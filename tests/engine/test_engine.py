@@ -68,7 +68,7 @@ async def watching(home: Home, simulator: Simulator, *instruments: str) -> Async
     try:
         yield engine
     finally:
-        async with asyncio.timeout(2.0):
+        async with asyncio.timeout(10.0):
             await engine.stop()
         await asyncio.sleep(0.05)  # for the sockets' last turns of the loop
 
@@ -133,30 +133,30 @@ async def test_what_is_stored_is_what_happened(tmp_path: Path) -> None:
 
 
 async def live_through(faults: str, home: Home) -> None:
+    instruments = (BUSY, "upbit:KRW-ETH", QUIET)
+    series = [(instrument, frame) for instrument in instruments for frame in ("1s", "1m")]
     clock = ScaledClock(START_NS, SPEED)
     async with exchange(clock) as simulator:
-        async with watching(home, simulator, BUSY, "upbit:KRW-ETH", QUIET) as engine:
+        async with watching(home, simulator, *instruments) as engine:
             since_ns = timeframe("1m").open_ns(clock.now_ns())
             await until(lambda: engine.metrics().feeds["upbit"] == "live")
             simulator.exchange.faults.set(faults)
             await pass_by(clock, since_ns + MINUTE_NS + 10 * SECOND_NS)
             simulator.exchange.faults.clear()
             await pass_by(clock, since_ns + 2 * MINUTE_NS)
-            spans = []
 
-            async def known() -> bool:
-                nonlocal spans
-                spans = await engine.coverage(QUIET, "1m", since_ns, since_ns + 2 * MINUTE_NS)
-                return all(span.state != "not_fetched" for span in spans)
+            async def unknown() -> list[object]:
+                found = [await engine.coverage(i, f, since_ns, since_ns + 2 * MINUTE_NS) for i, f in series]
+                return [span for spans in found for span in spans if span.state == "not_fetched"]
 
             async with asyncio.timeout(20):
-                while not await known():  # noqa: ASYNC110
+                while await unknown():  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             await clock.sleep(12.0)  # an audit, for what was lost and not missed yet
-        for instrument in (BUSY, "upbit:KRW-ETH", QUIET):
+        for instrument in instruments:
             check_history(home, simulator, instrument, since_ns, since_ns + 2 * MINUTE_NS)
-        before, unknown = stored(home, BUSY, "1m", since_ns - 5 * MINUTE_NS, since_ns)
-        assert len(before) == 0 and unknown, "nobody asked for what was before"
+        before, never = stored(home, BUSY, "1m", START_NS - 5 * MINUTE_NS, START_NS)
+        assert len(before) == 0 and never, "nobody asked for what was before"
 
 
 @pytest.mark.slow

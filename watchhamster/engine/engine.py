@@ -28,7 +28,7 @@ from watchhamster.core.bars import Bars, Span
 from watchhamster.core.candles import CandleBuilder, fold
 from watchhamster.core.instruments import InstrumentInfo, split_instrument
 from watchhamster.core.market import Candle, Event, FeedChanged, Origin, Trade
-from watchhamster.core.ports import Clock, Kind, Subscription, Unavailable, UsageError, WatchHamsterError
+from watchhamster.core.ports import BadFrame, Clock, Kind, Subscription, Unavailable, UsageError, WatchHamsterError
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
 from watchhamster.engine.backfill import Backfill
@@ -275,14 +275,16 @@ class Engine:
         if live is None:
             return []
         late = live.builder.too_late
-        candles = self._whole(live, live.builder.add(event))
+        candles = live.builder.add(event)
         if live.builder.too_late > late:
             self._refill(live, event.event_ns)
-        return candles
+        return self._whole(live, candles) if candles else candles
 
     def _judge(self, event: Event, candles: Sequence[Candle]) -> list[Alert]:
-        over = isinstance(event, FeedChanged) and self._is_over()
-        alerts = [] if over else [_worded(alert) for alert in self._watch.observe(event)]
+        if isinstance(event, FeedChanged):
+            alerts = [] if self._is_over() else [_worded(alert) for alert in self._watch.observe(event)]
+        else:
+            alerts = self._watch.observe(event)
         for candle in candles:
             alerts += self._watch.observe(candle, self.clock.now_ns())
         if isinstance(event, Trade) and (frames := self._forming_needed.get(event.instrument)):
@@ -476,7 +478,7 @@ class Engine:
                 begin_ns = max(since_ns, end_ns - FILL_BARS * frame.approximate_ns)
                 try:
                     await self._backfill.candles(live.instrument, frame, begin_ns, end_ns)
-                except Unavailable as error:
+                except (Unavailable, BadFrame) as error:
                     log.info("%s candles of %s have to wait: %s", frame.name, live.instrument, error)
                     await self.clock.sleep(AGAIN_S)
                 else:
