@@ -67,6 +67,16 @@ def test_a_life() -> None:
     assert moments(feed_all(watch, bar(4, 11))) == [(5, None)]
 
 
+@pytest.mark.parametrize(
+    ("close", "said"),
+    [(135_979_000.0, "135,979,000"), (1.13e-06, "0.00000113"), (0.0194, "0.0194"), (1234.5, "1,234.5")],
+)
+def test_a_message_says_numbers_as_people_write_them(close: float, said: str) -> None:
+    watch = watching(rule(formula="close > 0"))
+    (fired,) = feed_all(watch, bar(0, close))
+    assert str(fired.text) == f"Seven: upbit:KRW-BTC at {said} (close = {said})."
+
+
 def test_it_must_stay_true_for_so_long() -> None:
     watch = watching(rule(for_s=120))
     assert feed_all(watch, bar(0, 11), bar(1, 11), bar(2, 9), bar(3, 11), bar(4, 11)) == []

@@ -170,6 +170,16 @@ def test_a_small_place_shows_fewer_levels_on_both_sides(view: BookView) -> None:
     assert len(asks) == len(prices) - len(asks) >= 3
 
 
+def test_figures_of_a_coin_that_costs_nothing_stay_in_their_columns(view: BookView) -> None:
+    t = theme.current()
+    view.set_book(_book(size=1_649_153_320.0))
+    picture = view.grab().toImage()
+    price, size, total, _wide = view._columns()
+    for colour, left, right in ((t.text, price, size), (t.secondary, size, total)):
+        column = where(picture, colour)[60 : view.height() // 2 - 20, left + 2 : right]
+        assert column.any() and not column[:, :4].any()
+
+
 def test_before_the_first_book_it_says_so(view: BookView) -> None:
     waiting = view.grab().toImage()
     assert count(waiting, theme.current().secondary) > 20

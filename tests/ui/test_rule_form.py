@@ -145,8 +145,8 @@ def test_what_is_no_rule_yet_is_not_saved(
         form.instruments.setText(instruments)
         form.save()
         await settled(work)
-        assert form.problem()
-        assert says in form.problem()
+        assert bool(says) == bool(form.problem())  # what is wrong with the formula stands under it, and only there
+        assert says in form.problem() and (says or form.formula.sentence().startswith("■"))
         assert form.isVisible()
 
     inside(drive, engine, steps)

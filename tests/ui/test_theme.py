@@ -42,6 +42,7 @@ def test_text_and_signals_can_be_read_on_the_panel(
     signals = [t.text, t.secondary, t.accent, t.up, t.down, t.simulated, *(s.colour for s in t.signs.values())]
     for colour in signals:
         assert _contrast(colour, t.panel) >= 4.5, colour.name()
+        assert theme.contrast(colour, t.panel) == pytest.approx(_contrast(colour, t.panel))
 
 
 def test_every_severity_differs_in_shape_and_word_not_only_in_colour(qapp: QApplication) -> None:

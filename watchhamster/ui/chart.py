@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -87,6 +87,7 @@ class ChartView(QWidget):
         self._info: InstrumentInfo | None = None
         self._timeframe = timeframe_of("1m")
         self._simulated = False
+        self.badge: Callable[[], str] = lambda: _("Simulated")  # what stands on a market that is not the real one now
         self._pyramid = Pyramid(Bars.empty(), Slots(self._timeframe))
         self._style = ChartStyle()
         self._spans: Sequence[Span] = ()
@@ -311,7 +312,7 @@ class ChartView(QWidget):
             count=f"{len(self._pyramid):,}",
             since=self._moment(self._pyramid.first),
         )
-        return f"{_('Simulated')}: {text}" if self._simulated else text
+        return f"{self.badge()}: {text}" if self._simulated else text
 
     def legend(self) -> str:
         """What the legend says, as plain text."""
@@ -1157,7 +1158,7 @@ class _Overlay:
         p, t, dpr = self._p, self._t, self._dpr
         right = self._plot.right() - round(8 * dpr)
         if self._chart._simulated:
-            right -= self._paint_badge(_("Simulated"), t.simulated, right)
+            right -= self._paint_badge(self._chart.badge(), t.simulated, right)
         letters = self._small
         p.setFont(letters.font)
         gap, line = round(10 * dpr), letters.height + round(2 * dpr)

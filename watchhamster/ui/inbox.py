@@ -291,10 +291,10 @@ class _AlertRow(QStyledItemDelegate):
         when = self._book.when(alert)
         put(when, max(metrics.horizontalAdvance("00:00:00"), metrics.horizontalAdvance(when)) + 4, t.secondary, first)
         name = self._book.name(alert) or alert.name
-        wide = first.width()
+        wide = first.width() // 3 if self._view.dense else first.width()
         put(
             name,
-            min(metrics.horizontalAdvance(name) * 11 // 10 + 4, max(t.px(40), wide // 3)),
+            min(metrics.horizontalAdvance(name) * 11 // 10 + 4, max(t.px(40), wide)),
             t.text,
             first,
             bold=True,
@@ -440,7 +440,8 @@ class AlertDetail(Translated, QScrollArea):
             )
         if delivery.repeated:
             parts.append(_("may have arrived twice"))
-        parts += [text for text in (delivery.receipt, delivery.error) if text]
+        if delivery.channel != "inbox":  # its receipt is the row one looks at
+            parts += [text for text in (delivery.receipt, delivery.error) if text and text != delivery.state]
         line.addWidget(plain_text(" · ".join(parts)), 1)
         if delivery.state in ("expired", "dead", "muted") and delivery.id is not None:
             number = delivery.id
@@ -476,6 +477,7 @@ class AlertsPage(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(splitter)
+        self.setFocusProxy(self.list)
 
     def select(self, alert: Alert) -> None:
         """Show this alert in full."""

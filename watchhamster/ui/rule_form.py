@@ -520,7 +520,9 @@ class RuleForm(Translated, QDialog):
         self.accept()
 
     def _refuse(self, error: Exception) -> None:
-        if isinstance(error, WatchHamsterError):
+        if error is self.formula.error:
+            self.formula.setFocus()  # where it is said already
+        elif isinstance(error, WatchHamsterError):
             hint = f" {say(error.hint)}" if error.hint is not None else ""
             self._problem.setText(f"{theme.current().sign('critical').glyph} {say(error.text)}{hint}")
         else:

@@ -88,13 +88,14 @@ class Session(QObject):
         self.bridge = Bridge(self, beat_ms=max(4, 500 // engine.settings.number("frame_rate")))
 
         self.chart = ChartView(zone=self.zone())
+        self.chart.badge = lambda: _("Recording") if shell.simulated == "replay" else _("Simulated")
         self.book = BookView()
         self.tape = TapeView(zone=self.zone())
         self.watch_list = WatchList(engine, errands, shell.messages)
         self.alerts = AlertBook(engine, errands)
         self.rules = RuleList(engine, errands, shell.messages)
         self.alert_strip = AlertList(self.alerts, engine, errands, dense=True)
-        self.desk_tree, self.tree = StatusView(), StatusView()
+        self.desk_tree, self.tree = StatusView(), StatusView(levels=4)
         self.desk_log, self.system_log = LogView(lines, self.zone), LogView(lines, self.zone)
         self.journal = Journal(self.alert_strip, self.desk_tree, self.desk_log)
         self.desk = DeskPage(
@@ -114,6 +115,7 @@ class Session(QObject):
             ("settings", self.settings),
         ):
             shell.add_page(name, page)
+        self.desk.setFocusProxy(self.chart)
         self.tray = Tray(self)
         shell.may_hide = lambda: self.tray.is_there() and engine.settings.on("close_to_tray")
         shell.top.choices = self._find
@@ -161,6 +163,8 @@ class Session(QObject):
             self.choose(wanted, place.get("timeframe", "1m"))
         else:
             self.chart.set_message(_("Press / and type a name to choose an instrument."))
+        if self.app.focusWidget() is None:
+            self.chart.setFocus()
         self.engine.on_show = self.shell.come_forward
         self.engine.on_notify = self._notify
         await self._ask_away()

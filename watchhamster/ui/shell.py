@@ -149,6 +149,8 @@ class Shell(Translated, QMainWindow):
         if name in self._pages:
             self.stack.setCurrentWidget(self._pages[name])
             self.rail.mark(name)
+            if self._pages[name].focusProxy() is not None:  # keys go to what came to the front
+                self._pages[name].setFocus(Qt.FocusReason.OtherFocusReason)
             self.page_changed.emit(name)
 
     # ------------------------------------------------------------ what went wrong

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QSize, Qt, Signal
-from PySide6.QtGui import QColor
+from PySide6.QtGui import QColor, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHeaderView,
@@ -27,12 +27,17 @@ _PATH = Qt.ItemDataRole.UserRole + 1
 
 
 class StatusView(Translated, QWidget):
-    """The tree in a table of name, state, value, age and reason. `node_chosen` gives the path of the line clicked."""
+    """The tree in a table of name, state, value, age and reason. `node_chosen` gives the path of the line clicked.
+
+    `levels` of it stand open at first, and whatever is not well.
+    """
 
     node_chosen = Signal(tuple)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, parent: QWidget | None = None, *, levels: int = 3) -> None:
         super().__init__(parent)
+        self._levels = levels
+        self._wide = False
         self._tree = QTreeWidget(self)
         self._tree.setColumnCount(5)
         self._tree.setFrameShape(QTreeWidget.Shape.NoFrame)
@@ -113,7 +118,7 @@ class StatusView(Translated, QWidget):
             item.setData(0, _PATH, here)
             item.setTextAlignment(VALUE, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             item.setTextAlignment(AGE, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-            item.setExpanded(len(here) < 3 or node.state not in ("ok", "muted"))
+            item.setExpanded(len(here) < self._levels or node.state not in ("ok", "muted"))
             self._items[here] = item
         item.setData(0, _NODE, node)
         value = node.value
@@ -131,13 +136,22 @@ class StatusView(Translated, QWidget):
         for i, child in enumerate(node.children):
             self._place(item, child, here, stale, i)
 
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Qt's: where there is room, names have more of it."""
+        super().resizeEvent(event)
+        t = theme.current()
+        wide = self.width() >= t.px(1000)
+        if wide != self._wide:
+            self._wide = wide
+            self._tree.header().resizeSection(NAME, t.px(320 if wide else 210))
+
     def _themed(self) -> None:
         t = theme.current()
         head = self._tree.header()
         head.setStretchLastSection(True)
         head.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
         head.setMinimumSectionSize(t.px(48))
-        for column, width in ((NAME, 210), (STATE, 92), (VALUE, 110), (AGE, 84)):
+        for column, width in ((NAME, 320 if self._wide else 210), (STATE, 92), (VALUE, 110), (AGE, 84)):
             head.resizeSection(column, t.px(width))
         self._tree.setIndentation(t.px(16))
         self._tree.setStyleSheet(table_style(t))

@@ -290,6 +290,7 @@ def _style_sheet(t: Tokens) -> str:
     QMainWindow::separator {{ background: {line}; width: 1px; height: 1px; }}
     QSplitter::handle {{ background: {line}; }}
     QStatusBar::item {{ border: 0; }}
+    QDialogButtonBox {{ dialogbuttonbox-buttons-have-icons: 0; }}
     QPushButton {{ background: {raised}; border: 1px solid {line}; border-radius: {RADIUS}px;
                    padding: {t.px(4)}px {t.px(12)}px; }}
     QPushButton:hover {{ background: {hover}; }}
