@@ -9,8 +9,6 @@ import pytest
 from watchhamster.core.sessions import MARKETS, overrides_of
 from watchhamster.venues.calendars import calendar_of, closed_days
 
-pytest.importorskip("holidays")
-
 
 @pytest.mark.parametrize(
     ("code", "shut", "trades"),

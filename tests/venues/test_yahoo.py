@@ -40,8 +40,6 @@ from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
 from watchhamster.venues.wire import HttpWire
 from watchhamster.venues.yahoo import Pass, Yahoo, known_instruments, major_unit, parse_chart, read_pricing
 
-pytest.importorskip("holidays")
-
 DATA = Path(__file__).resolve().parents[1] / "data" / "yahoo"
 NEW_YORK = ZoneInfo("America/New_York")
 DAY_S = 86_400

@@ -19,8 +19,6 @@ from watchhamster.sim.server import Simulator
 from watchhamster.venues.wire import HttpWire
 from watchhamster.venues.yahoo import Yahoo
 
-pytest.importorskip("holidays")
-
 T = TypeVar("T")
 DAY_NS = 86_400 * SECOND_NS
 FRIDAY_NS = int(dt.datetime.fromisoformat("2026-11-20T16:00:03+00:00").timestamp()) * SECOND_NS  # Seoul is closed
