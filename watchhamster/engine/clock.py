@@ -10,13 +10,9 @@ import time
 class SystemClock:
     """The machine's time."""
 
-    def now_ns(self) -> int:
-        """Wall time, nanoseconds UTC."""
-        return time.time_ns()
-
-    def monotonic(self) -> float:
-        """Seconds that never step back."""
-        return time.monotonic()
+    # Every message asks, so nothing stands between.
+    now_ns = staticmethod(time.time_ns)  # wall time, nanoseconds UTC
+    monotonic = staticmethod(time.monotonic)  # seconds that never step back
 
     async def sleep(self, seconds: float) -> None:
         """Return after this many seconds, never earlier."""

@@ -284,8 +284,7 @@ class Feed:
     def _on_frame(self, session: _Session, frame: bytes | str) -> None:
         if session is not self._session:
             return  # from a socket that was given up
-        now_ns = self._clock.now_ns()
-        began = self._clock.monotonic()
+        now_ns, began = self._clock.now_ns(), self._clock.monotonic()
         if began >= self._slice_end:
             self._slice_end, self._busy_s = began + _CONFLATE_SLICE_S, 0.0
         self.messages += 1
