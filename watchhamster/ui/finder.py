@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from shiboken6 import isValid
 
 from watchhamster.core.instruments import InstrumentInfo
 from watchhamster.core.text import _
@@ -169,7 +170,8 @@ class Palette(Translated, QFrame):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(*[theme.BETWEEN] * 4)
         layout.addWidget(self.field)
-        self.field.left.connect(self.hide)
+        self.field.left.connect(self._leave)
+        self._before: QWidget | None = None  # had the focus
         self.hide()
         window.installEventFilter(self)
         self.words()
@@ -186,10 +188,19 @@ class Palette(Translated, QFrame):
             f" border-radius: {theme.RADIUS}px; }}"
         )
         self._place()
+        if not self.isVisible():
+            self._before = self._window.focusWidget()
         self.show()
         self.raise_()
         self.field.setFocus(Qt.FocusReason.ShortcutFocusReason)
         self.field.offer()
+
+    def _leave(self) -> None:
+        """Go, and give the focus back."""
+        before, self._before = self._before, None
+        self.hide()
+        if before is not None and isValid(before) and before.isVisible():
+            before.setFocus(Qt.FocusReason.OtherFocusReason)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Qt's: stays in the middle of the window."""
