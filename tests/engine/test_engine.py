@@ -42,10 +42,15 @@ BUSY, QUIET = "upbit:KRW-BTC", "upbit:KRW-LINK"
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    yield Home(tmp_path / "home")
+@pytest.fixture(autouse=True)
+def collect() -> Iterator[None]:
+    yield
     gc.collect()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
 
 
 def exchange(clock: Clock, activity: float = 2.0) -> Simulator:
