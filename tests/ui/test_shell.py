@@ -65,10 +65,13 @@ def test_every_action_is_in_the_palette_with_its_key_and_runs_from_there(shell: 
     assert not shell.palette_box.isVisible()
 
 
-def test_escape_leaves_the_palette(shell: Shell) -> None:
+def test_escape_leaves_the_palette_and_gives_the_focus_back(shell: Shell) -> None:
+    shell.top.search.setEnabled(True)
+    shell.top.search.setFocus()
     key(shell, "Ctrl+K")
     QTest.keyClick(shell.palette_box.field, Qt.Key.Key_Escape)
     assert not shell.palette_box.isVisible()
+    assert shell.focusWidget() is shell.top.search
 
 
 def test_no_two_actions_share_a_key(shell: Shell) -> None:
