@@ -385,7 +385,7 @@ def storage_status(services: Services) -> StatusNode:
             worst([lamps.get(state.state, "warning"), near]),
             value=f"{size_mb:,.0f} MB",
             since_ns=state.since_ns,
-            detail=state.detail or Text("of {limit} MB", {"limit": limit_mb}),
+            detail=state.detail or Text("of {limit} MB", {"limit": f"{limit_mb:,}"}),
         ),
         *(
             node("damaged file", "warning", detail=notice.text, since_ns=notice.at_ns)

@@ -159,6 +159,10 @@ def test_it_says_what_it_would_have_done(drive: Drive[Any], engine: FakeEngine) 
         assert "Trying" in form.trial()
         form._wait.timeout.emit()
         await settled(work)
+        assert form.trial() == "It would have fired 7 times in the last 6 days."
+        form.timeframe.setCurrentText("1h")  # longer bars, longer history
+        form._wait.timeout.emit()
+        await settled(work)
         assert form.trial() == "It would have fired 7 times in the last 30 days."
 
     inside(drive, engine, steps)

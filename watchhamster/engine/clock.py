@@ -20,23 +20,28 @@ class SystemClock:
 
 
 class ScaledClock:
-    """Time that begins at a moment of the past and runs `speed` times as fast: for replays and the simulator."""
+    """Time that begins at a moment of the past and runs `speed` times as fast: for replays.
+
+    It stands still until somebody first waits for it, so that what is built before misses nothing.
+    """
 
     def __init__(self, start_ns: int, speed: float = 1.0) -> None:
         self._start_ns = start_ns
         self._speed = speed
-        self._zero = time.monotonic()
+        self._zero: float | None = None
 
     def now_ns(self) -> int:
         """The scaled wall time, nanoseconds UTC."""
-        return self._start_ns + int((time.monotonic() - self._zero) * self._speed * 1e9)
+        return self._start_ns + int(self.monotonic() * 1e9)
 
     def monotonic(self) -> float:
         """Scaled seconds that never step back."""
-        return (time.monotonic() - self._zero) * self._speed
+        return 0.0 if self._zero is None else (time.monotonic() - self._zero) * self._speed
 
     async def sleep(self, seconds: float) -> None:
         """Return after this many of the clock's seconds."""
+        if self._zero is None:
+            self._zero = time.monotonic()
         await _sleep_until(time.monotonic() + seconds / self._speed)
 
 

@@ -38,7 +38,7 @@ from PySide6.QtWidgets import (
 
 from watchhamster.core.ports import UsageError, WatchHamsterError
 from watchhamster.core.text import Text, _, ngettext, pgettext, say
-from watchhamster.core.timeframes import COMMON, SECOND_NS
+from watchhamster.core.timeframes import COMMON, SECOND_NS, timeframe
 from watchhamster.formula import SERIES, Formula, functions, parse
 from watchhamster.monitor.alerts import Rule
 from watchhamster.monitor.watch import price_rule as make_price_rule
@@ -53,7 +53,8 @@ if TYPE_CHECKING:
     from watchhamster.engine.engine import Engine
     from watchhamster.monitor.replay import Replay
 
-TRY_DAYS = 30
+TRY_DAYS_MAX = 30
+TRY_BARS = 10_000  # about so many are asked for: some seconds, where none of them is stored yet
 TRY_AFTER_MS = 500  # of quiet typing
 CHANNELS = ("desktop", "inbox", "webhook", "dooray")
 
@@ -535,7 +536,7 @@ class RuleForm(Translated, QDialog):
             self._trial.setText("")
             self._wait.stop()
             return
-        self._trial.setText(_("Trying it on the last {days} days…").format(days=TRY_DAYS))
+        self._trial.setText(_("Trying it on the last {days} days…").format(days=try_days(self.timeframe.currentText())))
         self._wait.start()
 
     def _try(self) -> None:
@@ -546,13 +547,14 @@ class RuleForm(Translated, QDialog):
             return
         now = self._engine.clock.now_ns()
         number, self._trying = self._tries, True
-        work = self._engine.try_rule(rule, now - TRY_DAYS * 86400 * SECOND_NS, now)
-        self._errands.run(self, work, lambda result: self._tried(number, result), self._not_tried)
+        days = try_days(rule.timeframe)
+        work = self._engine.try_rule(rule, now - days * 86400 * SECOND_NS, now)
+        self._errands.run(self, work, lambda result: self._tried(number, result, days), self._not_tried)
 
-    def _tried(self, number: int, result: Replay) -> None:
+    def _tried(self, number: int, result: Replay, days: int) -> None:
         self._trying = False
         if number == self._tries:  # else the form has changed since it was asked
-            self._trial.setText(trial_sentence(result))
+            self._trial.setText(trial_sentence(result, days))
 
     def _not_tried(self, error: Exception) -> None:
         self._trying = False
@@ -568,16 +570,22 @@ class RuleForm(Translated, QDialog):
         self.setMinimumWidth(min(t.px(480), 900))
 
 
-def trial_sentence(result: Replay) -> str:
-    """What a rule would have done on history, in a sentence."""
+def try_days(timeframe_name: str) -> int:
+    """On how many days of history a rule of this timeframe is tried while somebody waits for the answer."""
+    bars_a_day = 86400 * SECOND_NS / timeframe(timeframe_name).approximate_ns
+    return max(1, min(TRY_DAYS_MAX, int(TRY_BARS / bars_a_day)))
+
+
+def trial_sentence(result: Replay, days: int) -> str:
+    """What a rule would have done on so many days of history, in a sentence."""
     count = len(result.firings)
     if count == 0:
-        return _("It would not have fired in the last {days} days.").format(days=TRY_DAYS)
+        return _("It would not have fired in the last {days} days.").format(days=days)
     return ngettext(
         "It would have fired once in the last {days} days.",
         "It would have fired {count} times in the last {days} days.",
         count,
-    ).format(count=count, days=TRY_DAYS)
+    ).format(count=count, days=days)
 
 
 class _Duration(Translated, QWidget):

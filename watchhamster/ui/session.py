@@ -37,7 +37,7 @@ from watchhamster.ui.desk import DeskPage, Journal
 from watchhamster.ui.finder import Choice, instruments_matching
 from watchhamster.ui.inbox import AlertBook, AlertList, AlertsPage
 from watchhamster.ui.language import named, switch_language
-from watchhamster.ui.rule_form import TRY_DAYS, RuleForm, RuleList, price_alert, price_of, trial_sentence
+from watchhamster.ui.rule_form import RuleForm, RuleList, price_alert, price_of, trial_sentence, try_days
 from watchhamster.ui.settings_page import SettingsPage
 from watchhamster.ui.shell import TIMEFRAMES, Shell
 from watchhamster.ui.status_view import StatusView
@@ -528,12 +528,12 @@ class Session(QObject):
 
         def tried(result: Replay) -> None:
             if self._dragged == (rule_id, price):
-                self.chart.note_line(rule_id, trial_sentence(result))
+                self.chart.note_line(rule_id, trial_sentence(result, days))
 
-        self.chart.note_line(rule_id, _("Trying it on the last {days} days…").format(days=TRY_DAYS))
-        self.errands.run(
-            self.chart, self.engine.try_rule(moved, now - TRY_DAYS * 86400 * SECOND_NS, now), tried, _ignored
-        )
+        days = try_days(moved.timeframe)
+        self.chart.note_line(rule_id, _("Trying it on the last {days} days…").format(days=days))
+        since_ns = now - days * 86400 * SECOND_NS
+        self.errands.run(self.chart, self.engine.try_rule(moved, since_ns, now), tried, _ignored)
 
     def _moved(self, rule_id: object, price: float) -> None:
         self._dragged = None
