@@ -375,6 +375,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a small file system is made with Linux' tmpfs")
+@pytest.mark.slow
 async def test_a_full_disk_is_said_and_survived(tmp_path: Path, simulator: Simulator) -> None:
     home = tmp_path / "home"
     home.mkdir()
