@@ -22,6 +22,7 @@ import typer
 
 from watchhamster import app, commands, services
 from watchhamster import doctor as doctor_
+from watchhamster.core.instruments import InstrumentInfo, split_instrument
 from watchhamster.core.market import BadFrameSeen, Book, Candle, Event, FeedChanged, Ticker, Trade, to_json
 from watchhamster.core.ports import UsageError, WatchHamsterError
 from watchhamster.core.text import Text, _, say
@@ -455,6 +456,49 @@ def book(
 ) -> None:
     """The order book."""
     _wait(_market("book", instrument, follow, as_json))
+
+
+@cli.command()
+def search(
+    text: Annotated[str, typer.Argument(help="A symbol, or a part of a name in English or Korean.")],
+    count: Annotated[int, typer.Option("--count", min=1, max=50, help="Of each venue, at most.")] = 8,
+    as_json: Json = False,
+) -> None:
+    """Instruments of every venue, by name or symbol."""
+    _print_infos(_wait(commands.search(text, count)), as_json)
+
+
+@cli.command()
+def trending(
+    region: Annotated[str, typer.Option("--region", help="Two letters: US, GB, HK, …")] = "US",
+    venue: Annotated[str, typer.Option("--venue")] = "yahoo",
+    as_json: Json = False,
+) -> None:
+    """What people look at just now."""
+    _print_infos(_wait(commands.find(venue, lambda v: v.trending(region))), as_json)
+
+
+@cli.command()
+def news(
+    instrument: Instrument,
+    count: Annotated[int, typer.Option("--count", min=1, max=50)] = 10,
+    as_json: Json = False,
+) -> None:
+    """Headlines about an instrument, newest first."""
+    venue, symbol = split_instrument(instrument, "yahoo")
+    for headline in _wait(commands.find(venue, lambda v: v.news(symbol, count))):
+        if as_json:
+            _print(headline)
+        else:
+            print(f"{_iso(headline.published_ns)}  {headline.publisher}: {headline.title}\n    {headline.url}")
+
+
+def _print_infos(infos: Iterable[InstrumentInfo], as_json: bool) -> None:
+    for info in infos:
+        if as_json:
+            _print({"instrument": info.instrument, "base": info.base, "quote": info.quote, "names": info.names})
+        else:
+            print(f"{info.instrument:<24} {info.quote:<5} {' · '.join(info.names.values())}")
 
 
 async def _market(kind: str, instrument: str, follow: bool, as_json: bool, *, count: int = 30) -> None:

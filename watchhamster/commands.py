@@ -23,11 +23,13 @@ import numpy as np
 
 from watchhamster.core.bars import Bars, Span
 from watchhamster.core.candles import CandleBuilder
-from watchhamster.core.instruments import instrument_of, split_instrument
+from watchhamster.core.instruments import InstrumentInfo, instrument_of, split_instrument
 from watchhamster.core.market import BadFrameSeen, Book, Candle, Event, FeedChanged, Ticker, Trade
 from watchhamster.core.ports import (
     BadFrame,
+    Query,
     Rejected,
+    Searched,
     StoreError,
     Unavailable,
     UsageError,
@@ -74,6 +76,7 @@ from watchhamster.storage.desk import DeskStore
 from watchhamster.venues.capture import BadLine, read_capture
 from watchhamster.venues.upbit import parse_candles
 from watchhamster.venues.wire import HttpWire
+from watchhamster.venues.yahoo import parse_chart
 
 PATIENCE_S = 5.0  # with an owner of the home that does not listen
 
@@ -236,6 +239,57 @@ async def candles(
             if page.cursor is None or not page.rows:
                 break
     return rows[-count:]
+
+
+async def find(venue: str, ask: Callable[[Searched], Query[list[Any]]]) -> list[Any]:
+    """What a venue that can be searched answers. Raises `UsageError` (`not_offered`)."""
+    async with MarketDataBackbone() as backbone:
+        caller = backbone.caller(venue)
+        if not isinstance(caller.venue, Searched):
+            raise UsageError(
+                "not_offered",
+                Text("{venue} has no search, trends or news.", {"venue": venue}),
+                Text("Venues that have: {names}.", {"names": ", ".join(searched())}),
+            )
+        async with asyncio.timeout(ONE_SHOT_S):
+            return await caller.call(ask(caller.venue), "urgent", ONE_SHOT_S)
+
+
+async def search(text: str, count: int) -> list[InstrumentInfo]:
+    """Instruments of every venue by symbol or name in any language, best first; a venue out of reach is left out.
+
+    Raises what the last venue raised where none answered.
+    """
+    wanted = text.casefold().replace(" ", "")
+    found: list[InstrumentInfo] = []
+    problem: WatchHamsterError | None = None
+    answers = 0
+    async with MarketDataBackbone() as backbone:
+        for name in VENUES:
+            caller = backbone.caller(name)
+            try:
+                if isinstance(caller.venue, Searched):
+                    rows = await caller.call(caller.venue.search(text, count), "urgent", ONE_SHOT_S)
+                else:
+                    rows = [
+                        info
+                        for info in await caller.call(caller.venue.markets(), "urgent", ONE_SHOT_S)
+                        if any(
+                            wanted in word.casefold().replace(" ", "") for word in (info.symbol, *info.names.values())
+                        )
+                    ]
+                found += rows[:count]
+                answers += 1
+            except (Unavailable, BadFrame) as error:
+                problem = error
+    if not answers and problem is not None:
+        raise problem
+    return found
+
+
+def searched() -> list[str]:
+    """The venues that can be searched."""
+    return [name for name in VENUES if isinstance(venue_named(name), Searched)]
 
 
 async def follow(kind: str, instrument: str, frame: Timeframe | None = None) -> AsyncIterator[Event]:
@@ -571,17 +625,19 @@ async def _import(
     complete: bool,
 ) -> dict[str, Any]:
     venue_named(venue)
+    named = None if instrument is None else split_instrument(instrument, venue)
     done = await asyncio.to_thread(
         import_file,
         services.market,
         Path(file),
         venue=venue,
-        instrument=None if instrument is None else instrument_of(*split_instrument(instrument, venue)),
+        instrument=None if named is None else instrument_of(*named),
         timeframe=timeframe,
         timezone=timezone,
         format=format,
         complete=complete,
-        parsers={"upbit-rest": parse_candles},
+        sessions=named is not None and venue_named(named[0]).session(named[1], services.clock.now_ns()) is not None,
+        parsers={"upbit-rest": parse_candles, "yahoo-chart": parse_chart},
     )
     return done.line() | {"rejects": [{"line": row.line, "reason": say(row.reason)} for row in done.rejected]}
 
@@ -609,7 +665,10 @@ async def _update(
         if error.code != "unknown_instrument":
             raise
         caller = services.caller(venue)
-        known = [info.instrument for info in await caller.call(caller.venue.markets(), "urgent", ONE_SHOT_S)]
+        if isinstance(caller.venue, Searched):
+            known = [info.instrument for info in caller.venue.known()]
+        else:
+            known = [info.instrument for info in await caller.call(caller.venue.markets(), "urgent", ONE_SHOT_S)]
         raise unknown_instrument(name, known, VENUES) from error
     return {"instrument": name, "timeframe": frame.name, "candles": len(bars), "new": len(bars) - before}
 

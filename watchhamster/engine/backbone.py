@@ -28,6 +28,7 @@ from watchhamster.core.ports import (
     Clock,
     Kind,
     Query,
+    Searched,
     Subscription,
     Unavailable,
     UsageError,
@@ -147,11 +148,16 @@ class MarketDataBackbone:
     # ---------------------------------------------------------------- one answer
 
     async def get_instruments(self, exchange: str | None = None) -> list[InstrumentInfo]:
-        """Every instrument of a venue, or, without one named, of all. Asked for once."""
+        """Every instrument of a venue, or, without one named, of all; the best known of one that lists no whole market.
+
+        Asked for once.
+        """
         found: list[InstrumentInfo] = []
         for name in [self._known(exchange)] if exchange is not None else self._parts:
-            if name not in self._markets:
-                caller = self._callers[name]
+            caller = self._callers[name]
+            if isinstance(caller.venue, Searched):
+                self._markets[name] = list(caller.venue.known())
+            elif name not in self._markets:
                 self._markets[name] = await caller.call(caller.venue.markets(), "normal")
             found += self._markets[name]
         return found
@@ -199,6 +205,8 @@ class MarketDataBackbone:
         shared = [pair for pair, count in Counter(p for m in markets.values() for p in m).items() if count > 1]
         books: dict[tuple[str, str], dict[str, Book]] = {pair: {} for pair in shared}
         for name, infos in markets.items():
+            if "book" not in self._parts[name].venue.kinds:
+                continue
             here = {infos[pair].symbol: pair for pair in shared if pair in infos}
             for symbol, book in (await self._books(name, list(here))).items():
                 books[here[symbol]][name] = book
