@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
 from tests.test_cli import Shell
+from tests.test_program import Program, branch
+from watchhamster.app import Options, build_engine
 from watchhamster.core.actions import Action, adjustment
+from watchhamster.core.market import Candle, Event
+from watchhamster.core.timeframes import SECOND_NS
+from watchhamster.engine.clock import ScaledClock
+from watchhamster.engine.engine import Engine
+from watchhamster.engine.owner import Owner
+from watchhamster.monitor.alerts import Alert, Rule
+from watchhamster.monitor.status import to_record
+from watchhamster.settings import Home
+from watchhamster.sim import Simulator
 
 pytest.importorskip("holidays")
 
@@ -113,3 +128,116 @@ def test_json_of_a_page_is_no_candles(shell: Shell, tmp_path: Path) -> None:
     assert (code, error["code"]) == (1, "unknown_instrument")
     path.write_text("<html>Will be right back</html>")
     assert shell("data", "import", path, "--venue", "yahoo", "--format", "yahoo-chart")[0] == 1
+
+
+# ---------------------------------------------------------------- live, beside Upbit
+
+
+FRIDAY_NS = 1_795_190_403 * SECOND_NS  # 2026-11-20 16:00:03 UTC: New York trades, Seoul does not
+WATCHED = ("yahoo:AAPL", "yahoo:005930.KS", "upbit:KRW-BTC")
+
+
+@asynccontextmanager
+async def watching(home: Home, clock: ScaledClock, simulator: Simulator) -> AsyncIterator[Engine]:
+    with pytest.MonkeyPatch.context() as environment:
+        for venue, url in simulator.venues.items():
+            environment.setenv(f"WATCHHAMSTER_{venue.upper()}_URL", url)
+        engine = await build_engine(Options(home, clock=clock, instruments=WATCHED), Owner.claim(home.prepare()))
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+        await asyncio.sleep(0.05)  # for the sockets' last turns of the loop
+
+
+async def test_both_venues_are_watched_by_one_engine(tmp_path: Path) -> None:
+    """Minutes of the open market are provisional, then the venue's, and fire a rule; a closed one is not stale."""
+    clock = ScaledClock(FRIDAY_NS, 20.0)
+    seen: list[Candle] = []
+    alerts: list[Alert] = []
+
+    def note(event: Event | Alert) -> None:
+        if isinstance(event, Candle) and event.instrument == "yahoo:AAPL":
+            seen.append(event)
+        elif isinstance(event, Alert):
+            alerts.append(event)
+
+    def unready() -> bool:
+        """Or not fed by a stream: with time so fast, the machine's own pauses are outages."""
+        fed = set(engine.metrics().feeds.values()) <= {"live", "recovered"}
+        return not fed or any(engine.board.price(instrument) is None for instrument in WATCHED)
+
+    home = Home(tmp_path / "home")
+    async with Simulator(clock=clock) as simulator, watching(home, clock, simulator) as engine:
+        engine.observe(note)
+        await engine.save_rule(Rule(name="any", formula="close > 0", instruments=("yahoo:AAPL",), channels=("inbox",)))
+        async with asyncio.timeout(60):
+            while len({c.open_ns for c in seen if c.closed}) < 2 or not alerts or unready():
+                await clock.sleep(1.0)
+        tree = to_record(engine.status())
+        closed = [candle for candle in seen if candle.closed]
+        forming = [candle for candle in seen if not candle.closed]
+        assert {candle.origin for candle in forming} == {"live"} and {candle.origin for candle in closed} == {
+            "backfill"
+        }
+        opens = [candle.open_ns for candle in closed]
+        assert opens == sorted(set(opens))  # each is told once
+        since_ns, until_ns = opens[0], opens[-1] + 60 * SECOND_NS
+        async with httpx.AsyncClient() as client:
+            params = {
+                "instrument": "yahoo:AAPL",
+                "timeframe": "1m",
+                "since_ns": str(since_ns),
+                "until_ns": str(until_ns),
+            }
+            answer = await client.get(f"{simulator.url}/sim/truth/candles", params=params)
+        true = [json.loads(line) for line in answer.text.splitlines()]
+        assert opens == [row["open_ns"] for row in true]
+        assert [np.float32(candle.close) for candle in closed] == [np.float32(row["close"]) for row in true]
+        feeds = next(child for child in tree["children"] if child["name"] == "feeds")
+        yahoo = next(child for child in feeds["children"] if child["name"] == "yahoo")
+        details = {child["name"]: (child["state"], child["detail"]) for child in yahoo["children"]}
+        assert details["AAPL"] == ("ok", None)
+        state, detail = details["005930.KS"]
+        assert state == "ok" and detail.startswith("closed, opens in 2 d")
+
+
+async def test_both_venues_answer_on_the_command_line(tmp_path: Path) -> None:
+    """As processes, beside a simulator that has the real time: what is open just now does not matter."""
+    async with Simulator() as simulator:
+        program = Program(tmp_path / "home", simulator.venues["upbit"])
+        program.environment["WATCHHAMSTER_YAHOO_URL"] = simulator.venues["yahoo"]
+        first = await program("ticker", "yahoo:AAPL", "--json")
+        assert first.code == 0 and first.lines[0]["instrument"] == "yahoo:AAPL"
+        assert "personal" in first.err
+        again = await program("ticker", "yahoo:AAPL", "--json")
+        assert again.code == 0 and again.err == ""  # the caution is said once
+        days = await program("candles", "yahoo:AAPL", "--timeframe", "1d", "--count", 3, "--json")
+        assert [row["kind"] for row in days.lines] == ["candle"] * 3
+        stored = (await program("data", "update", "yahoo:AAPL", "--timeframe", "1d", "--json")).lines[0]
+        assert stored["new"] == stored["candles"] > 200
+        found = await program("search", "삼성전자", "--json")
+        assert found.lines[0]["instrument"] == "yahoo:005930.KS"
+        both = {row["instrument"] for row in (await program("search", "bitcoin", "--json")).lines}
+        assert {"upbit:KRW-BTC", "yahoo:BTC-USD"} <= both
+        assert all(row["instrument"].startswith("yahoo:") for row in (await program("trending", "--json")).lines)
+        headlines = (await program("news", "yahoo:AAPL", "--json")).lines
+        assert headlines and all(row["url"].startswith("http") and row["published_ns"] > 0 for row in headlines)
+        for arguments, code in (
+            (("ticker", "yahoo:NOSUCH"), "unknown_instrument"),
+            (("data", "update", "yahoo:NOSUCH", "--timeframe", "1d"), "unknown_instrument"),
+            (("book", "yahoo:AAPL"), "not_offered"),
+            (("trades", "yahoo:AAPL", "--follow"), "not_offered"),
+            (("candles", "yahoo:AAPL", "--timeframe", "5m", "--follow"), "bad_timeframe"),
+            (("news", "upbit:KRW-BTC"), "not_offered"),
+        ):
+            refused = await program(*arguments, "--json")
+            assert (refused.code != 0, refused.error["code"]) == (True, code), arguments
+        async with program.running("--instrument", "yahoo:AAPL", "--instrument", "upbit:KRW-BTC") as run:
+            tree = await run.until(lambda tree: all(_prices(tree, venue) for venue in ("yahoo", "upbit")))
+            assert branch(tree, "feeds", "yahoo")["children"][0]["name"] == "AAPL"
+
+
+def _prices(tree: dict[str, Any], venue: str) -> list[float]:
+    return [child["value"] for child in branch(tree, "feeds", venue)["children"] if child["value"] is not None]

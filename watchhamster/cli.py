@@ -200,6 +200,12 @@ def _home() -> Home:
     return services.find_home(_globals.home)
 
 
+def _caution(*instruments: str) -> None:
+    """Say on stderr what has to be known of their venues, the first time in a home."""
+    for words in _wait(commands.cautions(_home(), [split_instrument(name, "upbit")[0] for name in instruments])):
+        _progress(say(words))
+
+
 def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
@@ -330,6 +336,8 @@ def run_(
         instruments=tuple(instrument or ()),
     )
     seconds = None if lasting is None else _seconds(lasting)
+    if not demo and replay is None:
+        _caution(*options.instruments)
     terminal = sys.stdout.isatty()
 
     def show(tree: StatusNode, final: bool) -> None:
@@ -436,6 +444,7 @@ def ticker(
     instrument: Instrument, follow: Annotated[bool, typer.Option("--follow")] = False, as_json: Json = False
 ) -> None:
     """The latest price and 24 h summary."""
+    _caution(instrument)
     _wait(_market("ticker", instrument, follow, as_json))
 
 
@@ -447,6 +456,7 @@ def trades(
     as_json: Json = False,
 ) -> None:
     """The latest public trades, oldest first."""
+    _caution(instrument)
     _wait(_market("trades", instrument, follow, as_json, count=count))
 
 
@@ -455,6 +465,7 @@ def book(
     instrument: Instrument, follow: Annotated[bool, typer.Option("--follow")] = False, as_json: Json = False
 ) -> None:
     """The order book."""
+    _caution(instrument)
     _wait(_market("book", instrument, follow, as_json))
 
 
@@ -465,6 +476,7 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Instruments of every venue, by name or symbol."""
+    _caution(*(f"{venue}:*" for venue in commands.searched()))
     _print_infos(_wait(commands.search(text, count)), as_json)
 
 
@@ -475,6 +487,7 @@ def trending(
     as_json: Json = False,
 ) -> None:
     """What people look at just now."""
+    _caution(f"{venue}:*")
     _print_infos(_wait(commands.find(venue, lambda v: v.trending(region))), as_json)
 
 
@@ -486,6 +499,7 @@ def news(
 ) -> None:
     """Headlines about an instrument, newest first."""
     venue, symbol = split_instrument(instrument, "yahoo")
+    _caution(f"{venue}:{symbol}")
     for headline in _wait(commands.find(venue, lambda v: v.news(symbol, count))):
         if as_json:
             _print(headline)
@@ -533,6 +547,7 @@ def candles(
 ) -> None:
     """Candles, from the store first, then from the venue; oldest first."""
     frame = timeframe(timeframe_)
+    _caution(instrument)
 
     async def work() -> None:
         async with commands.MarketDataBackbone() as backbone:
@@ -563,6 +578,7 @@ def data_update(
 ) -> None:
     """Fetch what the store does not have yet."""
     frame = timeframe(timeframe_)
+    _caution(instrument)
     result = _act(
         "data.update", instrument=instrument, timeframe=frame.name, since_ns=_maybe(since), until_ns=_maybe(until)
     )

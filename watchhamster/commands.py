@@ -12,7 +12,7 @@ import datetime as dt
 import math
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -27,10 +27,12 @@ from watchhamster.core.instruments import InstrumentInfo, instrument_of, split_i
 from watchhamster.core.market import BadFrameSeen, Book, Candle, Event, FeedChanged, Ticker, Trade
 from watchhamster.core.ports import (
     BadFrame,
+    Kind,
     Query,
     Rejected,
     Searched,
     StoreError,
+    Subscription,
     Unavailable,
     UsageError,
     WatchHamsterError,
@@ -297,8 +299,13 @@ async def follow(kind: str, instrument: str, frame: Timeframe | None = None) -> 
     venue, symbol = split_instrument(instrument, "upbit")
     name = instrument_of(venue, symbol)
     events: asyncio.Queue[Event] = asyncio.Queue(10_000)
-    wanted: Any = {"ticker": Ticker, "book": Book}.get(kind, Trade)
-    building = None if frame is None else CandleBuilder(name, (frame,))
+    spec = venue_named(venue)
+    builds = frame is not None and "trade" in spec.kinds
+    wanted: Any = {"ticker": Ticker, "book": Book, "candle": Trade if builds else Candle}.get(kind, Trade)
+    kinds: Mapping[type, Kind] = {Ticker: "ticker", Book: "book", Trade: "trade", Candle: "candle"}
+    asked = Subscription(kinds[wanted], symbol, frame.name if frame is not None and wanted is Candle else None)
+    spec.subscribe([asked], "a rehearsal")  # what cannot be had is refused at once
+    building = CandleBuilder(name, (frame,)) if frame is not None and builds else None
     whole_ns = 0 if frame is None else frame.next_ns(frame.open_ns(SystemClock().now_ns()))
 
     def tell(event: Event) -> None:
@@ -315,8 +322,13 @@ async def follow(kind: str, instrument: str, frame: Timeframe | None = None) -> 
     async with MarketDataBackbone(tell) as backbone, asyncio.TaskGroup() as group:
         async with _known(backbone, instrument):
             await backbone.get_ticker(name)
-        streams = {"ticker": backbone.stream_tickers, "book": backbone.stream_order_books}
-        stream = streams.get(kind, backbone.stream_trades)(name)
+        streams: Mapping[type, Callable[[str], AsyncIterator[Event]]] = {
+            Ticker: backbone.stream_tickers,
+            Book: backbone.stream_order_books,
+            Trade: backbone.stream_trades,
+            Candle: backbone.stream_candles,
+        }
+        stream = streams[wanted](name)
 
         async def hold() -> None:
             async for _event in stream:
@@ -563,7 +575,34 @@ def _alert(desk: DeskStore | None, *, alert_id: int) -> dict[str, Any]:
     return _alert_record(alert) | {"deliveries": deliveries}
 
 
-READS: Final[Mapping[str, Callable[..., Any]]] = {"alert.rules": _rules, "alert.list": _alerts, "alert.show": _alert}
+def _is_cautioned(desk: DeskStore | None, *, venue: str) -> bool:
+    """Whether a venue's caution has been shown in this home."""
+    return desk is not None and desk.get(_CAUTIONED.format(venue=venue)) is not None
+
+
+READS: Final[Mapping[str, Callable[..., Any]]] = {
+    "alert.rules": _rules,
+    "alert.list": _alerts,
+    "alert.show": _alert,
+    "caution.shown": _is_cautioned,
+}
+_CAUTIONED: Final = "cautioned:{venue}"
+
+
+async def cautions(home: Home, venues: Iterable[str]) -> list[Text]:
+    """What is to be known before these venues are first used; from now on they are not said again in this home."""
+    found = []
+    for venue in dict.fromkeys(venues):
+        words = VENUES[venue]().caution if venue in VENUES else None
+        if words is None:
+            continue
+        with suppress(WatchHamsterError):  # a home that cannot be read is no reason to stay silent, or to stop
+            if await ask_or_read(home, "caution.shown", {"venue": venue}):
+                continue
+        found.append(words)
+        with suppress(WatchHamsterError):
+            await act(home, "caution.show", {"venue": venue})
+    return found
 
 
 def _alert_record(alert: Alert) -> dict[str, Any]:
@@ -776,6 +815,10 @@ async def _set_channel(
     return {"name": name, "type": type, "state": "removed" if remove else "ready"}
 
 
+async def _cautioned(services: Services, engine: Engine | None, *, venue: str) -> None:
+    await services.desk.put(_CAUTIONED.format(venue=venue), b"1")
+
+
 async def _status(services: Services, engine: Engine | None) -> dict[str, Any]:
     assert engine is not None
     return to_record(engine.status())
@@ -799,6 +842,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "alert.silence": _silence,
     "alert.test": _test_channel,
     "alert.channel": _set_channel,
+    "caution.show": _cautioned,
     "status": _status,
     "show": _show,
 }

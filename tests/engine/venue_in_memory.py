@@ -54,6 +54,7 @@ class MemoryVenue:
     timeframes: tuple[str, ...] = ("1m", "5m", "1h", "1d")
     kinds: tuple[Kind, ...] = ("ticker", "trade", "book", "candle")
     tickers_a_call = 100
+    caution: Text | None = None
 
     def __init__(self, policy: FeedPolicy | None = None) -> None:
         self.policy = policy or FeedPolicy()

@@ -187,6 +187,8 @@ class Venue(Protocol):
     timeframes: tuple[str, ...]  # candles it can answer
     kinds: tuple[Kind, ...]  # what it has; without trades, its candles of 1m come with the stream and are provisional
 
+    caution: Text | None  # what a person has to know before its first use
+
     @property
     def tickers_a_call(self) -> int:
         """So many symbols go into one call of `tickers`."""

@@ -23,7 +23,7 @@ import msgspec
 
 from watchhamster.core.bars import Bars
 from watchhamster.core.instruments import InstrumentInfo, instrument_of, split_instrument
-from watchhamster.core.market import Book, Event, Ticker, Trade
+from watchhamster.core.market import Book, Candle, Event, Ticker, Trade
 from watchhamster.core.ports import (
     Clock,
     Kind,
@@ -44,7 +44,7 @@ from watchhamster.engine.feed import Feed
 from watchhamster.engine.limits import Limiter, Priority
 from watchhamster.engine.routing import Caller
 
-E = TypeVar("E", Trade, Ticker, Book)
+E = TypeVar("E", Trade, Ticker, Book, Candle)
 
 TRADES_WAITING_MAX = 10_000  # an iterator that is so far behind has lost touch
 _BOOKS_A_CALL = 100
@@ -236,11 +236,23 @@ class MarketDataBackbone:
         """Whole books. Whoever is slow sees only the latest."""
         return self._stream(Book, "book", instrument, exchange, 1)
 
+    def stream_candles(
+        self, instrument: str, timeframe: str = "1m", exchange: str | None = None
+    ) -> AsyncGenerator[Candle, None]:
+        """The venue's own open candle as it grows. Whoever is slow sees only the latest."""
+        return self._stream(Candle, "candle", instrument, exchange, 1, timeframe)
+
     async def _stream(
-        self, kind_type: type[E], kind: Kind, instrument: str, exchange: str | None, waiting_max: int
+        self,
+        kind_type: type[E],
+        kind: Kind,
+        instrument: str,
+        exchange: str | None,
+        waiting_max: int,
+        timeframe: str | None = None,
     ) -> AsyncGenerator[E, None]:
         venue, symbol, name = self._named(instrument, exchange)
-        want = Subscription(kind, symbol)
+        want = Subscription(kind, symbol, timeframe)
         tap: _Tap[E] = _Tap(name, waiting_max, conflate=kind != "trade")
         taps = self._taps.setdefault((kind_type, name), [])
         taps.append(tap)
@@ -265,7 +277,7 @@ class MarketDataBackbone:
 
     def _handle(self, event: Event) -> None:
         self.board.apply(event)
-        if isinstance(event, Trade | Ticker | Book):
+        if isinstance(event, Trade | Ticker | Book | Candle):
             for tap in self._taps.get((type(event), event.instrument), ()):
                 tap.put(event)
         if self._observe is not None:

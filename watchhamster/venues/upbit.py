@@ -453,6 +453,7 @@ class Upbit:
     timeframes = tuple(_CANDLE_PATHS)
     kinds: tuple[Kind, ...] = ("ticker", "trade", "book", "candle")
     tickers_a_call = 100
+    caution: Text | None = None
 
     def __init__(self) -> None:
         self._instruments = _Instruments()

@@ -560,7 +560,7 @@ class Yahoo:
     `overrides` (market code -> local day -> hours) is the user's word on trading hours; `core.sessions.overrides_of`
     reads it from text.
 
-    Beyond the port and `core.ports.Searched`: `history_days`, `caution`, `calendar`, `unseeded`, `quote`, `chart`,
+    Beyond the port and `core.ports.Searched`: `history_days`, `calendar`, `unseeded`, `quote`, `chart`,
     `actions`, and `cookie`, `crumb`, `use` for the guarded `quotes`.
     """
 
