@@ -22,6 +22,7 @@ import typer
 
 from watchhamster import app, commands, services
 from watchhamster import doctor as doctor_
+from watchhamster.core.instruments import InstrumentInfo, split_instrument
 from watchhamster.core.market import BadFrameSeen, Book, Candle, Event, FeedChanged, Ticker, Trade, to_json
 from watchhamster.core.ports import UsageError, WatchHamsterError
 from watchhamster.core.text import Text, _, say
@@ -199,6 +200,12 @@ def _home() -> Home:
     return services.find_home(_globals.home)
 
 
+def _caution(*instruments: str) -> None:
+    """Say on stderr what has to be known of their venues, the first time in a home."""
+    for words in _wait(commands.cautions(_home(), [split_instrument(name, "upbit")[0] for name in instruments])):
+        _progress(say(words))
+
+
 def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
@@ -329,6 +336,8 @@ def run_(
         instruments=tuple(instrument or ()),
     )
     seconds = None if lasting is None else _seconds(lasting)
+    if not demo and replay is None:
+        _caution(*options.instruments)
     terminal = sys.stdout.isatty()
 
     def show(tree: StatusNode, final: bool) -> None:
@@ -435,6 +444,7 @@ def ticker(
     instrument: Instrument, follow: Annotated[bool, typer.Option("--follow")] = False, as_json: Json = False
 ) -> None:
     """The latest price and 24 h summary."""
+    _caution(instrument)
     _wait(_market("ticker", instrument, follow, as_json))
 
 
@@ -446,6 +456,7 @@ def trades(
     as_json: Json = False,
 ) -> None:
     """The latest public trades, oldest first."""
+    _caution(instrument)
     _wait(_market("trades", instrument, follow, as_json, count=count))
 
 
@@ -454,7 +465,54 @@ def book(
     instrument: Instrument, follow: Annotated[bool, typer.Option("--follow")] = False, as_json: Json = False
 ) -> None:
     """The order book."""
+    _caution(instrument)
     _wait(_market("book", instrument, follow, as_json))
+
+
+@cli.command()
+def search(
+    text: Annotated[str, typer.Argument(help="A symbol, or a part of a name in English or Korean.")],
+    count: Annotated[int, typer.Option("--count", min=1, max=50, help="Of each venue, at most.")] = 8,
+    as_json: Json = False,
+) -> None:
+    """Instruments of every venue, by name or symbol."""
+    _caution(*(f"{venue}:*" for venue in commands.searched()))
+    _print_infos(_wait(commands.search(text, count)), as_json)
+
+
+@cli.command()
+def trending(
+    region: Annotated[str, typer.Option("--region", help="Two letters: US, GB, HK, …")] = "US",
+    venue: Annotated[str, typer.Option("--venue")] = "yahoo",
+    as_json: Json = False,
+) -> None:
+    """What people look at just now."""
+    _caution(f"{venue}:*")
+    _print_infos(_wait(commands.find(venue, lambda v: v.trending(region))), as_json)
+
+
+@cli.command()
+def news(
+    instrument: Instrument,
+    count: Annotated[int, typer.Option("--count", min=1, max=50)] = 10,
+    as_json: Json = False,
+) -> None:
+    """Headlines about an instrument, newest first."""
+    venue, symbol = split_instrument(instrument, "yahoo")
+    _caution(f"{venue}:{symbol}")
+    for headline in _wait(commands.find(venue, lambda v: v.news(symbol, count))):
+        if as_json:
+            _print(headline)
+        else:
+            print(f"{_iso(headline.published_ns)}  {headline.publisher}: {headline.title}\n    {headline.url}")
+
+
+def _print_infos(infos: Iterable[InstrumentInfo], as_json: bool) -> None:
+    for info in infos:
+        if as_json:
+            _print({"instrument": info.instrument, "base": info.base, "quote": info.quote, "names": info.names})
+        else:
+            print(f"{info.instrument:<24} {info.quote:<5} {' · '.join(info.names.values())}")
 
 
 async def _market(kind: str, instrument: str, follow: bool, as_json: bool, *, count: int = 30) -> None:
@@ -489,6 +547,7 @@ def candles(
 ) -> None:
     """Candles, from the store first, then from the venue; oldest first."""
     frame = timeframe(timeframe_)
+    _caution(instrument)
 
     async def work() -> None:
         async with commands.MarketDataBackbone() as backbone:
@@ -519,6 +578,7 @@ def data_update(
 ) -> None:
     """Fetch what the store does not have yet."""
     frame = timeframe(timeframe_)
+    _caution(instrument)
     result = _act(
         "data.update", instrument=instrument, timeframe=frame.name, since_ns=_maybe(since), until_ns=_maybe(until)
     )

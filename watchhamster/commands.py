@@ -12,7 +12,7 @@ import datetime as dt
 import math
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,12 +23,16 @@ import numpy as np
 
 from watchhamster.core.bars import Bars, Span
 from watchhamster.core.candles import CandleBuilder
-from watchhamster.core.instruments import instrument_of, split_instrument
+from watchhamster.core.instruments import InstrumentInfo, instrument_of, split_instrument
 from watchhamster.core.market import BadFrameSeen, Book, Candle, Event, FeedChanged, Ticker, Trade
 from watchhamster.core.ports import (
     BadFrame,
+    Kind,
+    Query,
     Rejected,
+    Searched,
     StoreError,
+    Subscription,
     Unavailable,
     UsageError,
     WatchHamsterError,
@@ -74,6 +78,7 @@ from watchhamster.storage.desk import DeskStore
 from watchhamster.venues.capture import BadLine, read_capture
 from watchhamster.venues.upbit import parse_candles
 from watchhamster.venues.wire import HttpWire
+from watchhamster.venues.yahoo import parse_chart
 
 PATIENCE_S = 5.0  # with an owner of the home that does not listen
 
@@ -238,13 +243,69 @@ async def candles(
     return rows[-count:]
 
 
+async def find(venue: str, ask: Callable[[Searched], Query[list[Any]]]) -> list[Any]:
+    """What a venue that can be searched answers. Raises `UsageError` (`not_offered`)."""
+    async with MarketDataBackbone() as backbone:
+        caller = backbone.caller(venue)
+        if not isinstance(caller.venue, Searched):
+            raise UsageError(
+                "not_offered",
+                Text("{venue} has no search, trends or news.", {"venue": venue}),
+                Text("Venues that have: {names}.", {"names": ", ".join(searched())}),
+            )
+        async with asyncio.timeout(ONE_SHOT_S):
+            return await caller.call(ask(caller.venue), "urgent", ONE_SHOT_S)
+
+
+async def search(text: str, count: int) -> list[InstrumentInfo]:
+    """Instruments of every venue by symbol or name in any language, best first; a venue out of reach is left out.
+
+    Raises what the last venue raised where none answered.
+    """
+    wanted = text.casefold().replace(" ", "")
+    found: list[InstrumentInfo] = []
+    problem: WatchHamsterError | None = None
+    answers = 0
+    async with MarketDataBackbone() as backbone:
+        for name in VENUES:
+            caller = backbone.caller(name)
+            try:
+                if isinstance(caller.venue, Searched):
+                    rows = await caller.call(caller.venue.search(text, count), "urgent", ONE_SHOT_S)
+                else:
+                    rows = [
+                        info
+                        for info in await caller.call(caller.venue.markets(), "urgent", ONE_SHOT_S)
+                        if any(
+                            wanted in word.casefold().replace(" ", "") for word in (info.symbol, *info.names.values())
+                        )
+                    ]
+                found += rows[:count]
+                answers += 1
+            except (Unavailable, BadFrame) as error:
+                problem = error
+    if not answers and problem is not None:
+        raise problem
+    return found
+
+
+def searched() -> list[str]:
+    """The venues that can be searched."""
+    return [name for name in VENUES if isinstance(venue_named(name), Searched)]
+
+
 async def follow(kind: str, instrument: str, frame: Timeframe | None = None) -> AsyncIterator[Event]:
     """Events of an instrument as they happen, and what becomes of its feed, until the caller has enough."""
     venue, symbol = split_instrument(instrument, "upbit")
     name = instrument_of(venue, symbol)
     events: asyncio.Queue[Event] = asyncio.Queue(10_000)
-    wanted: Any = {"ticker": Ticker, "book": Book}.get(kind, Trade)
-    building = None if frame is None else CandleBuilder(name, (frame,))
+    spec = venue_named(venue)
+    builds = frame is not None and "trade" in spec.kinds
+    wanted: Any = {"ticker": Ticker, "book": Book, "candle": Trade if builds else Candle}.get(kind, Trade)
+    kinds: Mapping[type, Kind] = {Ticker: "ticker", Book: "book", Trade: "trade", Candle: "candle"}
+    asked = Subscription(kinds[wanted], symbol, frame.name if frame is not None and wanted is Candle else None)
+    spec.subscribe([asked], "a rehearsal")  # what cannot be had is refused at once
+    building = CandleBuilder(name, (frame,)) if frame is not None and builds else None
     whole_ns = 0 if frame is None else frame.next_ns(frame.open_ns(SystemClock().now_ns()))
 
     def tell(event: Event) -> None:
@@ -261,8 +322,13 @@ async def follow(kind: str, instrument: str, frame: Timeframe | None = None) -> 
     async with MarketDataBackbone(tell) as backbone, asyncio.TaskGroup() as group:
         async with _known(backbone, instrument):
             await backbone.get_ticker(name)
-        streams = {"ticker": backbone.stream_tickers, "book": backbone.stream_order_books}
-        stream = streams.get(kind, backbone.stream_trades)(name)
+        streams: Mapping[type, Callable[[str], AsyncIterator[Event]]] = {
+            Ticker: backbone.stream_tickers,
+            Book: backbone.stream_order_books,
+            Trade: backbone.stream_trades,
+            Candle: backbone.stream_candles,
+        }
+        stream = streams[wanted](name)
 
         async def hold() -> None:
             async for _event in stream:
@@ -509,7 +575,34 @@ def _alert(desk: DeskStore | None, *, alert_id: int) -> dict[str, Any]:
     return _alert_record(alert) | {"deliveries": deliveries}
 
 
-READS: Final[Mapping[str, Callable[..., Any]]] = {"alert.rules": _rules, "alert.list": _alerts, "alert.show": _alert}
+def _is_cautioned(desk: DeskStore | None, *, venue: str) -> bool:
+    """Whether a venue's caution has been shown in this home."""
+    return desk is not None and desk.get(_CAUTIONED.format(venue=venue)) is not None
+
+
+READS: Final[Mapping[str, Callable[..., Any]]] = {
+    "alert.rules": _rules,
+    "alert.list": _alerts,
+    "alert.show": _alert,
+    "caution.shown": _is_cautioned,
+}
+_CAUTIONED: Final = "cautioned:{venue}"
+
+
+async def cautions(home: Home, venues: Iterable[str]) -> list[Text]:
+    """What is to be known before these venues are first used; from now on they are not said again in this home."""
+    found = []
+    for venue in dict.fromkeys(venues):
+        words = VENUES[venue]().caution if venue in VENUES else None
+        if words is None:
+            continue
+        with suppress(WatchHamsterError):  # a home that cannot be read is no reason to stay silent, or to stop
+            if await ask_or_read(home, "caution.shown", {"venue": venue}):
+                continue
+        found.append(words)
+        with suppress(WatchHamsterError):
+            await act(home, "caution.show", {"venue": venue})
+    return found
 
 
 def _alert_record(alert: Alert) -> dict[str, Any]:
@@ -571,17 +664,19 @@ async def _import(
     complete: bool,
 ) -> dict[str, Any]:
     venue_named(venue)
+    named = None if instrument is None else split_instrument(instrument, venue)
     done = await asyncio.to_thread(
         import_file,
         services.market,
         Path(file),
         venue=venue,
-        instrument=None if instrument is None else instrument_of(*split_instrument(instrument, venue)),
+        instrument=None if named is None else instrument_of(*named),
         timeframe=timeframe,
         timezone=timezone,
         format=format,
         complete=complete,
-        parsers={"upbit-rest": parse_candles},
+        sessions=named is not None and venue_named(named[0]).session(named[1], services.clock.now_ns()) is not None,
+        parsers={"upbit-rest": parse_candles, "yahoo-chart": parse_chart},
     )
     return done.line() | {"rejects": [{"line": row.line, "reason": say(row.reason)} for row in done.rejected]}
 
@@ -609,7 +704,10 @@ async def _update(
         if error.code != "unknown_instrument":
             raise
         caller = services.caller(venue)
-        known = [info.instrument for info in await caller.call(caller.venue.markets(), "urgent", ONE_SHOT_S)]
+        if isinstance(caller.venue, Searched):
+            known = [info.instrument for info in caller.venue.known()]
+        else:
+            known = [info.instrument for info in await caller.call(caller.venue.markets(), "urgent", ONE_SHOT_S)]
         raise unknown_instrument(name, known, VENUES) from error
     return {"instrument": name, "timeframe": frame.name, "candles": len(bars), "new": len(bars) - before}
 
@@ -717,6 +815,10 @@ async def _set_channel(
     return {"name": name, "type": type, "state": "removed" if remove else "ready"}
 
 
+async def _cautioned(services: Services, engine: Engine | None, *, venue: str) -> None:
+    await services.desk.put(_CAUTIONED.format(venue=venue), b"1")
+
+
 async def _status(services: Services, engine: Engine | None) -> dict[str, Any]:
     assert engine is not None
     return to_record(engine.status())
@@ -740,6 +842,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "alert.silence": _silence,
     "alert.test": _test_channel,
     "alert.channel": _set_channel,
+    "caution.show": _cautioned,
     "status": _status,
     "show": _show,
 }

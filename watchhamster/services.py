@@ -55,12 +55,13 @@ from watchhamster.storage.desk import DeskStore
 from watchhamster.storage.market import MarketStore, VerifyReport
 from watchhamster.venues.upbit import Upbit
 from watchhamster.venues.wire import HttpWire
+from watchhamster.venues.yahoo import Yahoo
 
 log = logging.getLogger(__name__)
 
 ONE_SHOT_S = 5.0  # a command that asks once waits so long for a venue
-VENUES: Final[Mapping[str, Callable[[], Venue]]] = {"upbit": Upbit}
-FEES: Final = {"upbit": 0.0005}
+VENUES: Final[Mapping[str, Callable[[], Venue]]] = {"upbit": Upbit, "yahoo": Yahoo}
+FEES: Final = {"upbit": 0.0005, "yahoo": 0.0}
 USER_AGENT = f"WatchHamster/{__version__}"
 CHANNELS_KEY = "channels"
 OWN_CHANNELS: Final[Mapping[str, ChannelType]] = {"webhook": "webhook", "dooray": "dooray"}  # of the user's making

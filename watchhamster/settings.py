@@ -311,6 +311,13 @@ TABLE: Mapping[str, Setting] = {
             description=Text("Upbit's base address; empty for the usual one."),
         ),
         Setting(
+            name="yahoo_url",
+            default="",
+            shape=_url,
+            example="https://query2.finance.yahoo.com",
+            description=Text("Yahoo Finance's base address; empty for the usual one."),
+        ),
+        Setting(
             name="alert_lifetime_minutes",
             default=10,
             minimum=1,

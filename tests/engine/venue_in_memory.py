@@ -20,6 +20,7 @@ from watchhamster.core.ports import (
     BadFrame,
     FeedPolicy,
     FrameSink,
+    Kind,
     Page,
     Query,
     Quota,
@@ -31,6 +32,7 @@ from watchhamster.core.ports import (
     T,
     Unavailable,
 )
+from watchhamster.core.sessions import Session
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import Timeframe
 
@@ -50,9 +52,15 @@ class MemoryVenue:
     url = "memory://"
     quotas: Mapping[str, Quota] = {group: Quota(10) for group in ("ticker", "trade", "orderbook", "candle")}
     timeframes: tuple[str, ...] = ("1m", "5m", "1h", "1d")
+    kinds: tuple[Kind, ...] = ("ticker", "trade", "book", "candle")
+    tickers_a_call = 100
+    caution: Text | None = None
 
     def __init__(self, policy: FeedPolicy | None = None) -> None:
         self.policy = policy or FeedPolicy()
+
+    def session(self, symbol: str, now_ns: int) -> Session | None:
+        return None
 
     def stream_url(self, base_url: str) -> str:
         return base_url + "stream"

@@ -120,6 +120,16 @@ class Conformance:
     def is_sane(self, event: Event) -> None:
         is_sane(event, self.case.venue, on_utc_grid=self.case.on_utc_grid)
 
+    def test_it_says_what_it_has_and_when(self) -> None:
+        """What it offers, how many symbols a call takes, and a session that ends later than now, or none at all."""
+        case = self.case
+        assert set(case.venue.kinds) == set(case.kinds)
+        assert case.venue.tickers_a_call == case.tickers_a_call
+        session = case.venue.session(case.symbols[0], case.now_ns)
+        if session is not None:
+            assert session.until_ns is None or session.until_ns > case.now_ns
+            assert session.is_open or session.next_open_ns is None or session.next_open_ns > case.now_ns
+
     def test_its_timings_agree_with_one_another(self) -> None:
         policy = self.case.venue.policy
         assert all(

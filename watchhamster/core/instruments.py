@@ -68,3 +68,14 @@ class InstrumentInfo(msgspec.Struct, frozen=True):
     least_total: Decimal  # the least order value, in the quote asset
     warning: bool = False  # the venue's investment warning
     cautions: tuple[str, ...] = ()  # the venue's own words, such as "PRICE_FLUCTUATIONS"
+
+
+class Headline(msgspec.Struct, frozen=True):
+    """A piece of news."""
+
+    id: str
+    title: str
+    publisher: str
+    url: str
+    published_ns: int
+    instruments: tuple[str, ...] = ()  # that Yahoo relates to it; not always what was asked about

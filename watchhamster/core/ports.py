@@ -12,15 +12,16 @@ WatchHamsterError          code, text, hint: every failure a person may meet
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
 from watchhamster.core.text import Text
 
 if TYPE_CHECKING:
-    from watchhamster.core.instruments import InstrumentInfo
+    from watchhamster.core.instruments import Headline, InstrumentInfo
     from watchhamster.core.market import Book, Candle, Event, Ticker, Trade
+    from watchhamster.core.sessions import Session
     from watchhamster.core.timeframes import Timeframe
 
 T = TypeVar("T")
@@ -184,6 +185,16 @@ class Venue(Protocol):
     quotas: Mapping[str, Quota]  # rate-limit group -> quota
     policy: FeedPolicy
     timeframes: tuple[str, ...]  # candles it can answer
+    kinds: tuple[Kind, ...]  # what it has; without trades, its candles of 1m come with the stream and are provisional
+
+    caution: Text | None  # what a person has to know before its first use
+
+    @property
+    def tickers_a_call(self) -> int:
+        """So many symbols go into one call of `tickers`."""
+
+    def session(self, symbol: str, now_ns: int) -> Session | None:
+        """What the symbol's market is doing, until when, and when it opens next; None at a venue that never closes."""
 
     # the stream
     def stream_url(self, base_url: str) -> str:
@@ -219,6 +230,26 @@ class Venue(Protocol):
 
     def remaining(self, response: Response) -> int | None:
         """Calls the answer says are left in the current window of its group, if it says."""
+
+
+@runtime_checkable
+class Searched(Protocol):
+    """What a venue has besides if it lists no whole market: instruments are asked about one by one, or looked for."""
+
+    def known(self) -> Sequence[InstrumentInfo]:
+        """The best known instruments, for which it need not be asked."""
+
+    def info(self, symbol: str) -> Query[InstrumentInfo]:
+        """One instrument. The answer raises `Rejected` (`unknown_instrument`) for one that is not."""
+
+    def search(self, text: str, count: int = 8) -> Query[list[InstrumentInfo]]:
+        """Instruments by name or symbol, best first."""
+
+    def trending(self, region: str = "US") -> Query[list[InstrumentInfo]]:
+        """What people of a region look at just now."""
+
+    def news(self, symbol: str, count: int = 10) -> Query[list[Headline]]:
+        """Headlines about a symbol, newest first."""
 
 
 # ---------------------------------------------------------------- the wire: sockets

@@ -23,11 +23,12 @@ import msgspec
 
 from watchhamster.core.bars import Bars
 from watchhamster.core.instruments import InstrumentInfo, instrument_of, split_instrument
-from watchhamster.core.market import Book, Event, Ticker, Trade
+from watchhamster.core.market import Book, Candle, Event, Ticker, Trade
 from watchhamster.core.ports import (
     Clock,
     Kind,
     Query,
+    Searched,
     Subscription,
     Unavailable,
     UsageError,
@@ -43,7 +44,7 @@ from watchhamster.engine.feed import Feed
 from watchhamster.engine.limits import Limiter, Priority
 from watchhamster.engine.routing import Caller
 
-E = TypeVar("E", Trade, Ticker, Book)
+E = TypeVar("E", Trade, Ticker, Book, Candle)
 
 TRADES_WAITING_MAX = 10_000  # an iterator that is so far behind has lost touch
 _BOOKS_A_CALL = 100
@@ -147,11 +148,16 @@ class MarketDataBackbone:
     # ---------------------------------------------------------------- one answer
 
     async def get_instruments(self, exchange: str | None = None) -> list[InstrumentInfo]:
-        """Every instrument of a venue, or, without one named, of all. Asked for once."""
+        """Every instrument of a venue, or, without one named, of all; the best known of one that lists no whole market.
+
+        Asked for once.
+        """
         found: list[InstrumentInfo] = []
         for name in [self._known(exchange)] if exchange is not None else self._parts:
-            if name not in self._markets:
-                caller = self._callers[name]
+            caller = self._callers[name]
+            if isinstance(caller.venue, Searched):
+                self._markets[name] = list(caller.venue.known())
+            elif name not in self._markets:
                 self._markets[name] = await caller.call(caller.venue.markets(), "normal")
             found += self._markets[name]
         return found
@@ -199,6 +205,8 @@ class MarketDataBackbone:
         shared = [pair for pair, count in Counter(p for m in markets.values() for p in m).items() if count > 1]
         books: dict[tuple[str, str], dict[str, Book]] = {pair: {} for pair in shared}
         for name, infos in markets.items():
+            if "book" not in self._parts[name].venue.kinds:
+                continue
             here = {infos[pair].symbol: pair for pair in shared if pair in infos}
             for symbol, book in (await self._books(name, list(here))).items():
                 books[here[symbol]][name] = book
@@ -228,11 +236,23 @@ class MarketDataBackbone:
         """Whole books. Whoever is slow sees only the latest."""
         return self._stream(Book, "book", instrument, exchange, 1)
 
+    def stream_candles(
+        self, instrument: str, timeframe: str = "1m", exchange: str | None = None
+    ) -> AsyncGenerator[Candle, None]:
+        """The venue's own open candle as it grows. Whoever is slow sees only the latest."""
+        return self._stream(Candle, "candle", instrument, exchange, 1, timeframe)
+
     async def _stream(
-        self, kind_type: type[E], kind: Kind, instrument: str, exchange: str | None, waiting_max: int
+        self,
+        kind_type: type[E],
+        kind: Kind,
+        instrument: str,
+        exchange: str | None,
+        waiting_max: int,
+        timeframe: str | None = None,
     ) -> AsyncGenerator[E, None]:
         venue, symbol, name = self._named(instrument, exchange)
-        want = Subscription(kind, symbol)
+        want = Subscription(kind, symbol, timeframe)
         tap: _Tap[E] = _Tap(name, waiting_max, conflate=kind != "trade")
         taps = self._taps.setdefault((kind_type, name), [])
         taps.append(tap)
@@ -257,7 +277,7 @@ class MarketDataBackbone:
 
     def _handle(self, event: Event) -> None:
         self.board.apply(event)
-        if isinstance(event, Trade | Ticker | Book):
+        if isinstance(event, Trade | Ticker | Book | Candle):
             for tap in self._taps.get((type(event), event.instrument), ()):
                 tap.put(event)
         if self._observe is not None:

@@ -10,6 +10,9 @@ it stays open: a bar that is called closed is never a guess.
 
 Coverage. While an instrument's trades are whole, every minute that was confirmed extends the span that is known, and a
 place in it without a bar had no trade. A gap that could not be filled ends the span; the venue's candles are asked for.
+
+A venue without trades has nothing to build candles from. Its stream's candles of the open minute are provisional and
+only shown; once a minute the venue is asked for those that have closed, while its market is open and a little longer.
 """
 
 from __future__ import annotations
@@ -28,7 +31,19 @@ from watchhamster.core.bars import Bars, Span
 from watchhamster.core.candles import CandleBuilder, fold
 from watchhamster.core.instruments import InstrumentInfo, split_instrument
 from watchhamster.core.market import Candle, Event, FeedChanged, Origin, Trade
-from watchhamster.core.ports import BadFrame, Clock, Kind, Subscription, Unavailable, UsageError, WatchHamsterError
+from watchhamster.core.ports import (
+    BadFrame,
+    Clock,
+    Kind,
+    Query,
+    Rejected,
+    Searched,
+    Subscription,
+    Unavailable,
+    UsageError,
+    WatchHamsterError,
+)
+from watchhamster.core.sessions import Session
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
 from watchhamster.engine.backfill import Backfill
@@ -57,6 +72,7 @@ LISTED_S = 6 * 3600.0  # the list of instruments is read again
 FILL_BARS = 20_000  # are had in the memory at once, at most
 TRADES_BACK_NS = 600 * SECOND_NS  # a start fills so much from trades, what is older from candles
 STATE_KEY = "watch_state"
+AFTER_CLOSE_NS = 2700 * SECOND_NS  # a venue's last bars come so late, its delay and the auction included
 _EARLY_MAX = 50_000
 
 
@@ -180,6 +196,7 @@ class _Live:
             MINUTE.name: since_ns,
         }  # timeframe -> first whole open
         self.widening = False
+        self.asking = False  # the venue is being asked for its closed candles
 
 
 class _Days:
@@ -446,29 +463,40 @@ class Engine:
             for instrument in wanted:
                 venue, symbol = split_instrument(instrument)
                 if venue == name:
-                    wants += [Subscription("ticker", symbol), Subscription("trade", symbol)]
-                    if self._focus and self._focus[0] == instrument:
+                    kinds = part.feed.venue.kinds
+                    wants.append(Subscription("ticker", symbol))
+                    wants.append(
+                        Subscription("trade", symbol)
+                        if "trade" in kinds
+                        else Subscription("candle", symbol, MINUTE.name)
+                    )
+                    if self._focus and self._focus[0] == instrument and "book" in kinds:
                         wants.append(Subscription("book", symbol))
                     if self._recorded is not None:
-                        kinds = self._recorded.kinds.get(instrument, frozenset())
-                        wants = [want for want in wants if want.symbol != symbol or want.kind in kinds]
+                        held = self._recorded.kinds.get(instrument, frozenset())
+                        wants = [want for want in wants if want.symbol != symbol or want.kind in held]
             part.feed.set_wants(wants, {i: at for i, at in resume.items() if split_instrument(i)[0] == name})
 
     def _begin(self, instrument: str, now_ns: int) -> int:
         """Take an instrument up; returns since when its trades are asked for."""
         known: dict[Timeframe, int] = {}  # until when history is known: it is marked by whole minutes
-        for frame in STORED:
+        has_trades = self._has_trades(instrument)
+        for frame in STORED if has_trades else (MINUTE,):
             last_ns = self._history.last_ns(instrument, frame.name)
             if last_ns is not None:
                 known[frame] = MINUTE.open_ns(frame.next_ns(last_ns))
         since_ns = MINUTE.open_ns(now_ns)
-        if known and now_ns - (first_ns := min(known.values())) <= TRADES_BACK_NS:
+        if has_trades and known and now_ns - (first_ns := min(known.values())) <= TRADES_BACK_NS:
             since_ns = min(since_ns, first_ns)
             known.clear()
         live = self._lives[instrument] = _Live(instrument, since_ns, self._origin)
         for frame, known_ns in known.items():
             self._fill(live, frame, known_ns, since_ns)
         return since_ns
+
+    def _has_trades(self, instrument: str) -> bool:
+        """Whether candles are built here, rather than taken from the venue."""
+        return "trade" in self._parts[split_instrument(instrument)[0]].feed.venue.kinds
 
     def _fill(self, live: _Live, frame: Timeframe, since_ns: int, until_ns: int) -> None:
         """Ask the venue for candles that are missing there, until it has told or nobody wants them any more."""
@@ -506,7 +534,9 @@ class Engine:
         live = self._lives.get(instrument)
         if live is None or frame.name in live.whole_from:
             return
-        if frame.approximate_ns > DAY.approximate_ns:  # no builder reaches so far: see `_ended`
+        if not self._has_trades(instrument):  # a bar that was not closed when a rule was warmed is told again
+            live.whole_from[frame.name] = frame.open_ns(self.clock.now_ns() - AFTER_CLOSE_NS)
+        elif frame.approximate_ns > DAY.approximate_ns:  # no builder reaches so far: see `_ended`
             live.whole_from[frame.name] = frame.open_ns(self.clock.now_ns())
         elif not live.widening:
             live.widening = True
@@ -574,11 +604,18 @@ class Engine:
         over = minute_ns > self._minute_ns
         if not over and now - self._confirmed_at < CONFIRM_S:
             return
-        lives = list(self._lives.values())
+        lives = [live for live in self._lives.values() if self._has_trades(live.instrument)]
+        if over:
+            for live in self._lives.values():
+                if live not in lives and self._recorded is None and self._is_due(live, now_ns):
+                    live.asking = True
+                    self._run(self._take(live), f"candles of {live.instrument}")
         if not over:
             forming = ((live, live.builder.forming(SECOND)) for live in lives)
             lives = [live for live, second in forming if second is not None and second.open_ns + SECOND_NS <= end_ns]
         if not lives:
+            if over:
+                self._minute_ns = minute_ns
             return
         self._confirmed_at = now
         for venue, part in self._parts.items():
@@ -589,11 +626,38 @@ class Engine:
             self._minute_ns = minute_ns
             self._ended(end_ns)
 
+    def _is_due(self, live: _Live, now_ns: int) -> bool:
+        """Whether an instrument without trades may have candles that have not been taken."""
+        if live.asking:
+            return False
+        venue = self._parts[split_instrument(live.instrument)[0]].feed.venue
+        sessions = [venue.session(live.symbol, at_ns) for at_ns in (now_ns, now_ns - AFTER_CLOSE_NS)]
+        return any(session is None or session.phase == "regular" for session in sessions)
+
+    async def _take(self, live: _Live) -> None:
+        """Take the venue's closed candles of what is watched, and tell those that had not been told."""
+        try:
+            now_ns = self.clock.now_ns()
+            for frame in [MINUTE, *(timeframe(name) for i, name in self._watch.needs() if i == live.instrument)]:
+                since_ns = live.whole_from.get(frame.name)
+                if since_ns is None:
+                    continue
+                bars = await self._backfill.candles(live.instrument, frame, since_ns, now_ns)
+                candles = list(bars.candles(live.instrument, frame.name, "backfill"))
+                if candles and self._lives.get(live.instrument) is live:
+                    live.whole_from[frame.name] = frame.next_ns(candles[-1].open_ns)
+                    for candle in candles:
+                        self.board.apply(candle)
+                    self.outbox.add(self._judge_closed(candles))
+                    self._publish(None, candles)
+        finally:
+            live.asking = False
+
     def _ended(self, end_ns: int) -> None:
         """Weeks, months and years that are over, for the rules on them: the venue's candles are taken."""
         for instrument, name in self._watch.needs():
             frame, live = timeframe(name), self._lives.get(instrument)
-            if frame.approximate_ns > DAY.approximate_ns and live is not None:
+            if frame.approximate_ns > DAY.approximate_ns and live is not None and self._has_trades(instrument):
                 since_ns, until_ns = live.whole_from.get(name, end_ns), frame.open_ns(end_ns)
                 if since_ns < until_ns:
                     self._run(self._long(live, frame, since_ns, until_ns), f"{name} candles of {instrument}")
@@ -663,7 +727,7 @@ class Engine:
         if self._focus is not None:
             instrument, frame = self._focus
             self._widen(instrument, min(frame, DAY, key=lambda f: f.approximate_ns))
-            if frame.approximate_ns > DAY.approximate_ns:
+            if frame.approximate_ns > DAY.approximate_ns and self._has_trades(instrument):
                 self._have_days(instrument, frame)
         for wanted in self._watch.wanted():
             key = (wanted.rule_id, wanted.instrument)
@@ -749,9 +813,14 @@ class Engine:
 
     async def _read_instruments(self) -> None:
         found: dict[str, InstrumentInfo] = {}
-        for part in self._parts.values():
-            infos = await part.caller.call(part.feed.venue.markets(), "urgent")
-            found |= {info.instrument: info for info in infos}
+        for name, part in self._parts.items():
+            venue = part.feed.venue
+            if isinstance(venue, Searched):  # what was looked for is kept
+                asked = {i: info for i, info in self._infos.items() if split_instrument(i)[0] == name}
+                found |= {info.instrument: info for info in venue.known()} | asked
+            else:
+                infos = await part.caller.call(venue.markets(), "urgent")
+                found |= {info.instrument: info for info in infos}
         self._infos, self._infos_known = found, True
 
     async def _learn(self) -> None:
@@ -774,11 +843,27 @@ class Engine:
         """The instrument, if a venue lists it or cannot be asked. Raises `UsageError` (`unknown_instrument`)."""
         venue, symbol = split_instrument(instrument, next(iter(self._parts), None))
         name = f"{venue}:{symbol}"
+        if venue not in self._parts:
+            raise unknown_instrument(name, self._infos, self._parts)
+        if isinstance(adapter := self._parts[venue].feed.venue, Searched):
+            if name not in self._infos and self._recorded is None:
+                await self._look_up(name, adapter.info(symbol))
+            return name
         with suppress(Unavailable):
             await self.instruments()
-        if venue not in self._parts or (self._infos_known and name not in self._infos):
+        if self._infos_known and name not in self._infos:
             raise unknown_instrument(name, self._infos, self._parts)
         return name
+
+    async def _look_up(self, name: str, query: Query[InstrumentInfo]) -> None:
+        """Ask about one instrument of a venue that lists no whole market."""
+        try:
+            with suppress(Unavailable):
+                self._infos[name] = await self._parts[split_instrument(name)[0]].caller.call(query, "urgent")
+        except Rejected as refusal:
+            if refusal.code != "unknown_instrument":
+                raise
+            raise unknown_instrument(name, self._infos, self._parts) from refusal
 
     async def bars(self, instrument: str, timeframe_: str, since_ns: int, until_ns: int) -> Bars:
         """Closed candles: from the store, else from the venue, else (no venue in reach) what the store has."""
@@ -798,6 +883,8 @@ class Engine:
         frame = timeframe(timeframe_)
         if live is None:
             return None
+        if not self._has_trades(instrument):
+            return self.board.forming(instrument, frame.name)
         if frame.approximate_ns > DAY.approximate_ns:
             return self._forming_days(live, frame)
         candle = live.builder.forming(frame)
@@ -991,7 +1078,10 @@ class Engine:
             last_ns = max(live.builder.last_ns, (ticker.trade_ns or ticker.event_ns) if ticker else 0)
             age_s = (now_ns - last_ns) / 1e9 if last_ns > 0 else None
             missing = feed.unserved.get(live.instrument)
-            detail = Text("no answer for {kinds}", {"kinds": ", ".join(missing)}) if missing else None
+            session = feed.venue.session(live.symbol, now_ns)
+            detail = None if session is None else session_words(session, now_ns)
+            if missing:
+                detail = Text("no answer for {kinds}", {"kinds": ", ".join(missing)})
             lamp: State = "warning" if missing else "pending" if price is None else "ok"
             children.append(
                 node(live.symbol, lamp, value=price, age_s=None if age_s is None else max(0.0, age_s), detail=detail)
@@ -1037,6 +1127,20 @@ _FEED_STATES: Mapping[str, State] = {
     "stale": "critical",
     "closed": "unknown",
 }
+
+
+def session_words(session: Session, now_ns: int) -> Text | None:
+    """What a market is doing, for people; None while it trades as usual."""
+    if session.phase == "regular":
+        return None
+    if session.phase != "closed":
+        return Text("pre-market") if session.phase == "pre" else Text("after-market")
+    if session.next_open_ns is None:
+        return Text("closed")
+    hours, minutes = divmod(-(-(session.next_open_ns - now_ns) // MINUTE.approximate_ns), 60)
+    if hours < 24:
+        return Text("closed, opens in {hours} h {minutes} min", {"hours": hours, "minutes": minutes})
+    return Text("closed, opens in {days} d {hours} h", {"days": hours // 24, "hours": hours % 24})
 
 
 def _worded(alert: Alert) -> Alert:

@@ -16,6 +16,9 @@ Theory of operation. Five loops share one small state and never wait for one ano
 Each trade passes once, told apart by its id within a window of time, for ids have no order. Tickers and books are
 latest states: an older one is dropped, and when handling takes more than half of the time they wait, newest only, until
 it does not. Trades never wait and are never dropped.
+
+A closed market is not silent but closed: nobody is asked about it once its last state is known, and its silence is no
+sign of trouble. Where every market is closed, a connection that stands is all there is to want.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 
-from watchhamster.core.instruments import instrument_of
+from watchhamster.core.instruments import instrument_of, split_instrument
 from watchhamster.core.market import BadFrameSeen, Book, Candle, Event, FeedChanged, FeedState, Ticker, Trade
 from watchhamster.core.ports import (
     BadFrame,
@@ -56,6 +59,7 @@ FEED_REASONS: dict[str, str] = {
     "stopped": "The program has stopped it.",
     "connecting": "Connecting.",
     "delivers": "The stream delivers.",
+    "markets_closed": "The connection stands; the markets of all that is watched are closed.",
     "gap_filled": "The stream delivers; {count} trades from the {seconds} s without it were filled in.",
     "gap_open": "The stream delivers, but trades from the {seconds} s without it can no longer be had.",
     "left_out_filled": "The stream had left out {count} trades; they were filled in.",
@@ -88,7 +92,6 @@ _IDS_MAX = 100_000  # a symbol
 _FILL_PAGES = 40  # of trades; a longer gap is filled with candles
 _AT_ONCE = 5  # so many symbols' trades are asked for each round; beyond, only those whose ticker moved
 _AUDITED_AT_ONCE = 20  # busy symbols, of which each costs a call
-_TICKERS_A_CALL = 100
 _SETTLERS = 4
 _REFUSED_S = 600.0
 _CONFLATE_SLICE_S = 0.1
@@ -159,6 +162,7 @@ class Feed:
         # REST.
         self._carry_wake = asyncio.Event()
         self._round_at = -math.inf
+        self._unseeded = False  # something is wanted of which REST has to tell before the stream does
         self._rest_failures = 0
         self._rest_backoff = _Backoff(self._policy.backoff_first_s, _REST_BACKOFF_MAX_S, rng)
         self._rest_ok_at = -math.inf
@@ -182,6 +186,8 @@ class Feed:
     def streaming(self) -> bool:
         """Whether the stream delivers, so that the latest values of what is wanted are current."""
         session = self._session
+        if session is not None and session.asked and self._is_all_closed():
+            return True
         if session is None or not session.delivered or self._is_suspect():
             return False
         proven_at = max(session.quiet_since, self._rest_ok_at)  # REST knew nothing newer
@@ -233,8 +239,22 @@ class Feed:
             self._want_settled([tape.symbol for tape in resumed], "normal")
         elif resumed:
             self._gap = _Gap(min(tape.floor_ns for tape in resumed))
+        if "trade" not in self.venue.kinds and any(self._latest[key] < 0 for key in self._latest):
+            self._round_at = min(self._round_at, self._clock.monotonic())  # a sparse stream adds to what REST tells
+            self._unseeded = True
         self._changed.set()
         self._carry_wake.set()
+
+    def _is_idle(self, symbol: str) -> bool:
+        """Whether its market is closed and its last state known, so that there is nothing to wait for."""
+        latest = self._latest.get((Ticker, instrument_of(self.venue.name, symbol)))
+        if latest is None or latest < 0:
+            return False
+        session = self.venue.session(symbol, self._clock.now_ns())
+        return session is not None and session.phase == "closed"
+
+    def _is_all_closed(self) -> bool:
+        return bool(self._wants) and all(self._is_idle(want.symbol) for want in self._wants)
 
     def whole_since_ns(self, instrument: str) -> int | None:
         """Since when no trade of an instrument is missing up to `whole_until_ns`. None: nothing has come yet."""
@@ -555,14 +575,15 @@ class Feed:
             give_up_at = session.quiet_since + self._policy.probe_after_s + self._policy.redial_after_s
             return min(self._round_at, give_up_at) if not session.lost.done() else self._round_at
         probe_at = max(self._round_at, session.quiet_since + self._policy.probe_after_s)
-        return min(probe_at, self._round_at) if self._unserved else probe_at
+        return min(probe_at, self._round_at) if self._unserved or self._unseeded else probe_at
 
     async def _round(self) -> None:
         """Ask REST once for everything it has to carry, or, on a healthy stream, whether there is anything new."""
         carrying = not self.streaming
-        wants = [want for want in self._wants if self._is_answered(want.symbol)]
+        wants = [want for want in self._wants if self._is_answered(want.symbol) and not self._is_idle(want.symbol)]
         if not carrying and self._clock.monotonic() < self._quiet_since() + self._policy.probe_after_s:
-            wants = [want for want in wants if instrument_of(self.venue.name, want.symbol) in self._unserved]
+            named = [(want, instrument_of(self.venue.name, want.symbol)) for want in wants]
+            wants = [want for want, name in named if name in self._unserved or self._latest.get((Ticker, name), 0) < 0]
         symbols = list(dict.fromkeys(want.symbol for want in wants))
         traded = [want.symbol for want in wants if want.kind == "trade"]
         if carrying and len(traded) <= _AT_ONCE:
@@ -587,6 +608,7 @@ class Feed:
             self._retry.set()  # the way is open again: no need to wait for the next dial
         self._rest_backoff.reset()
         self._rest_ok_at = now
+        self._unseeded = False
         polls = self._unserved or not self.streaming
         self._round_at = now + (self._policy.poll_s if polls else self._policy.probe_after_s)
 
@@ -599,7 +621,8 @@ class Feed:
 
     async def _tickers(self, symbols: Sequence[str], priority: Priority) -> list[Ticker]:
         """The summaries of all the symbols that the venue knows. One it does not know would spoil a whole call."""
-        batches = [list(symbols[i : i + _TICKERS_A_CALL]) for i in range(0, len(symbols), _TICKERS_A_CALL)]
+        size = self.venue.tickers_a_call
+        batches = [list(symbols[i : i + size]) for i in range(0, len(symbols), size)]
         found: list[Ticker] = []
         while batches:
             batch = batches.pop()
@@ -793,12 +816,17 @@ class Feed:
                 share_until = now + _SHARE_S
             if session is not None and session.awaiting:
                 self._name_unserved(session, now)
+            if session is not None and self._is_all_closed():
+                session.quiet_since = now  # silence counts from the opening
             self._judge()
 
     def _name_unserved(self, session: _Session, now: float) -> None:
         silent: dict[str, set[Kind]] = {}
         for (kind, instrument), deadline in list(session.awaiting.items()):
             if deadline <= now:
+                if self._is_idle(split_instrument(instrument)[1]):
+                    session.awaiting[kind, instrument] = now + self._policy.snapshot_timeout_s
+                    continue
                 del session.awaiting[kind, instrument]
                 silent.setdefault(instrument, set()).add(kind)
         for instrument, kinds in silent.items():
@@ -816,8 +844,8 @@ class Feed:
         if not self._wants:
             self._become("closed", "nothing_wanted", {})
         elif self.streaming:
-            if self.state not in _STREAMING:
-                self._become("live", "delivers", {})
+            if self.state not in _STREAMING or self.reason in ("delivers", "markets_closed"):
+                self._become("live", "markets_closed" if self._is_all_closed() else "delivers", {})
         elif self._rest_failures < 2 and max(self._rest_ok_at, self._rest_news_at) > max(
             self._down_at, now - self._policy.stale_after_s
         ):

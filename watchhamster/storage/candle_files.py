@@ -56,6 +56,10 @@ class RestRows(Protocol):
     def rejected(self) -> Sequence[tuple[int, str]]:
         """Rows that are none: position (from 0) and reason."""
 
+    @property
+    def extras(self) -> Sequence[tuple[int, float | None, float | None, float | None, float | None]]:
+        """What is said of bars besides: open_ns, adjusted close, dividend, split, distributed gain."""
+
 
 RestParser = Callable[[bytes], RestRows]
 """Reads a recorded REST answer that names its own market and unit. Raises `BadFrame` when it is no answer."""
@@ -107,7 +111,7 @@ def import_file(
 
     `parsers` reads REST answers, by format. `timezone` (a name such as Asia/Seoul, or +09:00) is for times that carry
     no offset. `complete` says that a CSV leaves out only what had no trade. `sessions`: days of the venue begin at an
-    exchange's own hour, so their candles need not begin at 00:00 UTC.
+    exchange's own hour, so their candles, and those of an hour, need not begin at a whole one of UTC.
 
     Raises `UsageError`: no_file, unknown_format, bad_header, needs_timezone, bad_timezone, needs_instrument,
     needs_timeframe, wrong_timeframe, wrong_instrument, no_rows; `BadFrame` from a parser; `StoreError`. Except for the
@@ -200,7 +204,7 @@ def _read_rest(
             ),
             Text("Leave --instrument and --timeframe out: a REST answer names its own."),
         )
-    return (name, own), _Rows(list(found.candles), [], rejected)
+    return (name, own), _Rows(list(found.candles), [Extra(*extra) for extra in found.extras], rejected)
 
 
 def _read_csv(
@@ -393,7 +397,7 @@ def _problem(open_ns: int, row: Mapping[str, float | None], frame: Timeframe, se
     if (row["volume"] or 0.0) < 0 or (row.get("value") or 0.0) < 0:
         return Text("its volume is below zero")
     aligned = frame.open_ns(open_ns) == open_ns
-    if not aligned and not (sessions and frame.approximate_ns >= _frame("1d").approximate_ns):
+    if not aligned and not (sessions and frame.approximate_ns > _frame("30m").approximate_ns):
         return Text(
             "no candle of {frame} begins at {time}; is --timezone right?",
             {"time": _iso(open_ns), "frame": frame.name},

@@ -51,7 +51,7 @@ _SECTIONS: tuple[tuple[Callable[[], str], tuple[str, ...]], ...] = (
     (lambda: _("Starting and closing"), ("close_to_tray", "start_at_login")),
     (lambda: _("History"), ("history_limit_mb",)),
     (lambda: _("Backup"), ("backup", "backup_time", "backups_kept")),
-    (lambda: _("Connections and secrets"), ("upbit_url", "credentials_in")),
+    (lambda: _("Connections and secrets"), ("upbit_url", "yahoo_url", "credentials_in")),
 )
 
 
@@ -71,6 +71,7 @@ def title_of(setting: Setting) -> str:
         "close_to_tray": _("Keep watching when closed"),
         "start_at_login": _("Start at login"),
         "upbit_url": _("Upbit address"),
+        "yahoo_url": _("Yahoo address"),
         "alert_lifetime_minutes": _("Lifetime of an unsent alert"),
         "fold_seconds": _("Fold equal alerts"),
         "credentials_in": _("Where secrets are kept"),

@@ -10,7 +10,12 @@ Adding a venue. Write `venues/<name>.py` with a class that has what `core.ports.
    answer. What the venue does not have raises `UsageError` (`not_offered`). Whatever is no data becomes a typed error;
    a `Page` never claims to know more than its answer proves.
 4. *Manners*: `quotas` by rate-limit group, and a `FeedPolicy` with every interval; nobody else has timings.
-5. *Sessions*, where the market closes: `calendars.calendar_of` with an exchange's hours of `core.sessions.MARKETS`.
+5. *Sessions*, where the market closes: `session`, by `calendars.calendar_of` with an exchange's hours of
+   `core.sessions.MARKETS`. A market that never closes answers None.
+6. *What there is*: `kinds`. A venue without trades streams its own open minute as a provisional candle, and is asked
+   for the closed ones. A venue that lists no whole market also has what `core.ports.Searched` asks for.
+
+Name it in `services.VENUES` and `FEES`, and give it a setting `<name>_url`.
 
 Then give `tests/venues/conformance.py` a `Case`: frames, and a small model of the venue's REST side that shares no code
 with it. Its suite says what is missing. `upbit.py` is the plain example; `yahoo.py` has sessions, sparse frames,

@@ -35,6 +35,7 @@ from watchhamster.core.market import Book, Candle, Event, Level, Origin, Ticker,
 from watchhamster.core.ports import (
     BadFrame,
     FeedPolicy,
+    Kind,
     Page,
     Query,
     Quota,
@@ -46,6 +47,7 @@ from watchhamster.core.ports import (
     Unavailable,
     UsageError,
 )
+from watchhamster.core.sessions import Session
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
 
@@ -435,6 +437,7 @@ class Imported(NamedTuple):
 
     candles: list[Candle]
     rejected: list[tuple[int, str]]
+    extras: tuple[()] = ()  # a crypto-currency pays nothing
 
 
 class Upbit:
@@ -448,9 +451,16 @@ class Upbit:
     }
     policy = FeedPolicy()
     timeframes = tuple(_CANDLE_PATHS)
+    kinds: tuple[Kind, ...] = ("ticker", "trade", "book", "candle")
+    tickers_a_call = 100
+    caution: Text | None = None
 
     def __init__(self) -> None:
         self._instruments = _Instruments()
+
+    def session(self, symbol: str, now_ns: int) -> Session | None:
+        """None: Upbit never closes."""
+        return None
 
     # ------------------------------------------------------------ the stream
 

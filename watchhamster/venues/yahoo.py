@@ -43,7 +43,7 @@ import numpy as np
 from msgspec import Struct
 
 from watchhamster.core.actions import Action
-from watchhamster.core.instruments import InstrumentInfo, PriceSteps, instrument_of
+from watchhamster.core.instruments import Headline, InstrumentInfo, PriceSteps, instrument_of
 from watchhamster.core.market import Book, Candle, Event, Origin, Ticker, Trade
 from watchhamster.core.ports import (
     BadFrame,
@@ -190,17 +190,6 @@ class Chart(Struct, frozen=True):
     adjusted: list[float | None]  # the candles' adjusted closes; None where Yahoo gives none (below a day)
     actions: list[Action]
     rejected: list[tuple[int, str]]  # rows that are no candles (index, reason); nulls are not among them
-
-
-class Headline(Struct, frozen=True):
-    """A piece of news."""
-
-    id: str
-    title: str
-    publisher: str
-    url: str
-    published_ns: int
-    instruments: tuple[str, ...] = ()  # that Yahoo relates to it; not always what was asked about
 
 
 class Pass(Struct, frozen=True):
@@ -571,8 +560,8 @@ class Yahoo:
     `overrides` (market code -> local day -> hours) is the user's word on trading hours; `core.sessions.overrides_of`
     reads it from text.
 
-    Beyond the port: `kinds`, `tickers_a_call`, `history_days`, `caution`, `session`, `calendar`, `unseeded`, `info`,
-    `search`, `trending`, `news`, `quote`, `chart`, `actions`, and `cookie`, `crumb`, `use` for the guarded `quotes`.
+    Beyond the port and `core.ports.Searched`: `history_days`, `calendar`, `unseeded`, `quote`, `chart`,
+    `actions`, and `cookie`, `crumb`, `use` for the guarded `quotes`.
     """
 
     name = VENUE
@@ -616,6 +605,10 @@ class Yahoo:
     def tickers_a_call(self) -> int:
         """So many symbols go into one call of `tickers`."""
         return 1 if self._pass is None else QUOTES_A_CALL
+
+    def known(self) -> tuple[InstrumentInfo, ...]:
+        """The best known instruments, with Korean names."""
+        return known_instruments()
 
     def calendar(self, symbol: str) -> Calendar:
         """The calendar of a symbol's market: exact where REST has told of it, else by the spelling of the symbol."""

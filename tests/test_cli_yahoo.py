@@ -1,0 +1,243 @@
+"""Yahoo on the command line: on what was recorded, and live beside Upbit on the built-in exchange."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import csv
+import io
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.test_cli import Shell
+from tests.test_program import Program, branch
+from watchhamster.app import Options, build_engine
+from watchhamster.core.actions import Action, adjustment
+from watchhamster.core.market import Candle, Event
+from watchhamster.core.timeframes import SECOND_NS
+from watchhamster.engine.clock import ScaledClock
+from watchhamster.engine.engine import Engine
+from watchhamster.engine.owner import Owner
+from watchhamster.monitor.alerts import Alert, Rule
+from watchhamster.monitor.status import to_record
+from watchhamster.settings import Home
+from watchhamster.sim import Simulator
+
+pytest.importorskip("holidays")
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
+    for venue in ("UPBIT", "YAHOO"):
+        monkeypatch.setenv(f"WATCHHAMSTER_{venue}_URL", "http://127.0.0.1:9")  # nobody listens: nothing may be asked
+    monkeypatch.setenv("WATCHHAMSTER_LANGUAGE", "en")
+    yield Shell(tmp_path / "home", capsys)
+
+
+def table(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_replay_prints_the_ticker_each_frame_says(shell: Shell, shared_data: Path) -> None:
+    """A price is the float behind `0a 04 AAPL 15`."""
+    path = shared_data / "yahoo" / "ws-pricing-frames.json"
+    code, events, _ = shell("replay", path, "--venue", "yahoo")
+    assert code == 0
+    assert len(events) == len(json.loads(path.read_text()))
+    assert {event["kind"] for event in events} == {"ticker"}
+    assert {event["instrument"] for event in events} == {"yahoo:AAPL"}
+    messages = [base64.b64decode(frame["message"]) for frame in json.loads(path.read_text())]
+    assert [np.float32(event["price"]) for event in events] == [np.frombuffer(m, "<f4", 1, 7)[0] for m in messages]
+    assert [event["event_ns"] // 10**9 for event in events] == [1785937395, 1589820933, 1709757487, 1779437422]
+    assert [event["volume_24h"] for event in events] == [5422202.0, 17557274.0, 53985930.0, None]
+    assert [event["state"] for event in events] == ["REGULAR", "REGULAR", "REGULAR", "PRE"]
+
+
+def test_a_frame_that_is_none_is_named(shell: Shell, tmp_path: Path) -> None:
+    path = tmp_path / "frames.json"
+    path.write_text(
+        json.dumps([{"type": "pricing", "message": "CgRBQVBM!"}, {"type": "pricing", "message": "CgRBQVBM"}])
+    )
+    code, _, error = shell("replay", path, "--venue", "yahoo")
+    assert (code, error["code"]) == (2, "nothing_readable")
+
+
+def test_a_recorded_chart_comes_back(shell: Shell, shared_data: Path, tmp_path: Path) -> None:
+    """With a dividend and a split put in, for that day had none."""
+    body = json.loads((shared_data / "yahoo" / "rest-chart-AAPL-1d.json").read_text())
+    at = body["chart"]["result"][0]["timestamp"][0]
+    split = {"date": at, "numerator": 4.0, "denominator": 1.0, "splitRatio": "4:1"}
+    events = {"dividends": {str(at): {"amount": 0.25, "date": at}}, "splits": {str(at): split}}
+    body["chart"]["result"][0]["events"] = events
+    path = tmp_path / "chart.json"
+    path.write_text(json.dumps(body))
+    code, (line,), _ = shell("data", "import", path, "--venue", "yahoo")
+    result = json.loads(path.read_text())["chart"]["result"][0]
+    (quote,), (adjusted,) = result["indicators"]["quote"], result["indicators"]["adjclose"]
+    assert code == 0
+    assert line["new"] == len(result["timestamp"]) and line["rejected"] == 0
+    assert shell("data", "import", path, "--venue", "yahoo")[1][0]["same"] == line["new"]
+    _, out, _ = shell.text("data", "export", "yahoo:AAPL", "--timeframe", "1d", "--events")
+    rows = table(out)
+    for name in ("open", "high", "low", "close", "volume"):
+        assert [float(row[name]) for row in rows] == quote[name]
+    assert [float(row["adj close"]) for row in rows] == adjusted["adjclose"]
+    assert [(row["dividends"], row["stock splits"], row["capital gains"]) for row in rows] == [("0.25", "4.0", "")]
+
+
+@pytest.mark.parametrize("symbol", ["EWG", "CALM"])
+def test_a_daily_file_comes_back_with_what_was_paid(shell: Shell, shared_data: Path, symbol: str) -> None:
+    path = shared_data / "yahoo" / f"{symbol}-1d.csv"
+    code, (line,), _ = shell("data", "import", path, "--venue", "yahoo", "--instrument", f"yahoo:{symbol}")
+    given = table(path.read_text())
+    assert (code, line["new"], line["rejected"]) == (0, len(given), 0)
+    _, out, _ = shell.text("data", "export", f"yahoo:{symbol}", "--timeframe", "1d", "--events")
+    rows = table(out)
+    for name in ("Open", "High", "Low", "Close", "Adj Close", "Volume", "Dividends", "Stock Splits", "Capital Gains"):
+        if name in given[0]:
+            assert [float(row[name.lower()]) for row in rows] == [float(row[name]) for row in given], name
+    opens = np.arange(len(rows), dtype=np.int64)
+    close = np.array([float(row["close"]) for row in rows])
+    paid = [
+        Action("x", at, "dividend", float(row["dividends"])) for at, row in enumerate(rows) if float(row["dividends"])
+    ]
+    recorded = np.array([float(row["adj close"]) for row in rows])
+    ours = close * adjustment(opens, close, paid, recorded[-1] / close[-1])
+    np.testing.assert_allclose(ours, recorded, rtol=5e-7)
+
+
+def test_a_daily_file_of_a_venue_that_never_closes_must_begin_its_days_at_midnight(
+    shell: Shell, shared_data: Path
+) -> None:
+    path = shared_data / "yahoo" / "EWG-1d.csv"
+    code, _, _ = shell("data", "import", path, "--instrument", "upbit:KRW-BTC")
+    assert code != 0
+
+
+def test_json_of_a_page_is_no_candles(shell: Shell, tmp_path: Path) -> None:
+    path = tmp_path / "chart.json"
+    path.write_text('{"chart": {"result": null, "error": {"code": "Not Found", "description": "No data found"}}}')
+    code, _, error = shell("data", "import", path, "--venue", "yahoo")
+    assert (code, error["code"]) == (1, "unknown_instrument")
+    path.write_text("<html>Will be right back</html>")
+    assert shell("data", "import", path, "--venue", "yahoo", "--format", "yahoo-chart")[0] == 1
+
+
+# ---------------------------------------------------------------- live, beside Upbit
+
+
+FRIDAY_NS = 1_795_190_403 * SECOND_NS  # 2026-11-20 16:00:03 UTC: New York trades, Seoul does not
+WATCHED = ("yahoo:AAPL", "yahoo:005930.KS", "upbit:KRW-BTC")
+
+
+@asynccontextmanager
+async def watching(home: Home, clock: ScaledClock, simulator: Simulator) -> AsyncIterator[Engine]:
+    with pytest.MonkeyPatch.context() as environment:
+        for venue, url in simulator.venues.items():
+            environment.setenv(f"WATCHHAMSTER_{venue.upper()}_URL", url)
+        engine = await build_engine(Options(home, clock=clock, instruments=WATCHED), Owner.claim(home.prepare()))
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+        await asyncio.sleep(0.05)  # for the sockets' last turns of the loop
+
+
+async def test_both_venues_are_watched_by_one_engine(tmp_path: Path) -> None:
+    """Minutes of the open market are provisional, then the venue's, and fire a rule; a closed one is not stale."""
+    clock = ScaledClock(FRIDAY_NS, 20.0)
+    seen: list[Candle] = []
+    alerts: list[Alert] = []
+
+    def note(event: Event | Alert) -> None:
+        if isinstance(event, Candle) and event.instrument == "yahoo:AAPL":
+            seen.append(event)
+        elif isinstance(event, Alert):
+            alerts.append(event)
+
+    def unready() -> bool:
+        """Or not fed by a stream: with time so fast, the machine's own pauses are outages."""
+        fed = set(engine.metrics().feeds.values()) <= {"live", "recovered"}
+        return not fed or any(engine.board.price(instrument) is None for instrument in WATCHED)
+
+    home = Home(tmp_path / "home")
+    async with Simulator(clock=clock) as simulator, watching(home, clock, simulator) as engine:
+        engine.observe(note)
+        await engine.save_rule(Rule(name="any", formula="close > 0", instruments=("yahoo:AAPL",), channels=("inbox",)))
+        async with asyncio.timeout(60):
+            while len({c.open_ns for c in seen if c.closed}) < 2 or not alerts or unready():
+                await clock.sleep(1.0)
+        tree = to_record(engine.status())
+        closed = [candle for candle in seen if candle.closed]
+        forming = [candle for candle in seen if not candle.closed]
+        assert {candle.origin for candle in forming} == {"live"} and {candle.origin for candle in closed} == {
+            "backfill"
+        }
+        opens = [candle.open_ns for candle in closed]
+        assert opens == sorted(set(opens))  # each is told once
+        since_ns, until_ns = opens[0], opens[-1] + 60 * SECOND_NS
+        async with httpx.AsyncClient() as client:
+            params = {
+                "instrument": "yahoo:AAPL",
+                "timeframe": "1m",
+                "since_ns": str(since_ns),
+                "until_ns": str(until_ns),
+            }
+            answer = await client.get(f"{simulator.url}/sim/truth/candles", params=params)
+        true = [json.loads(line) for line in answer.text.splitlines()]
+        assert opens == [row["open_ns"] for row in true]
+        assert [np.float32(candle.close) for candle in closed] == [np.float32(row["close"]) for row in true]
+        feeds = next(child for child in tree["children"] if child["name"] == "feeds")
+        yahoo = next(child for child in feeds["children"] if child["name"] == "yahoo")
+        details = {child["name"]: (child["state"], child["detail"]) for child in yahoo["children"]}
+        assert details["AAPL"] == ("ok", None)
+        state, detail = details["005930.KS"]
+        assert state == "ok" and detail.startswith("closed, opens in 2 d")
+
+
+async def test_both_venues_answer_on_the_command_line(tmp_path: Path) -> None:
+    """As processes, beside a simulator that has the real time: what is open just now does not matter."""
+    async with Simulator() as simulator:
+        program = Program(tmp_path / "home", simulator.venues["upbit"])
+        program.environment["WATCHHAMSTER_YAHOO_URL"] = simulator.venues["yahoo"]
+        first = await program("ticker", "yahoo:AAPL", "--json")
+        assert first.code == 0 and first.lines[0]["instrument"] == "yahoo:AAPL"
+        assert "personal" in first.err
+        again = await program("ticker", "yahoo:AAPL", "--json")
+        assert again.code == 0 and again.err == ""  # the caution is said once
+        days = await program("candles", "yahoo:AAPL", "--timeframe", "1d", "--count", 3, "--json")
+        assert [row["kind"] for row in days.lines] == ["candle"] * 3
+        stored = (await program("data", "update", "yahoo:AAPL", "--timeframe", "1d", "--json")).lines[0]
+        assert stored["new"] == stored["candles"] > 200
+        found = await program("search", "삼성전자", "--json")
+        assert found.lines[0]["instrument"] == "yahoo:005930.KS"
+        both = {row["instrument"] for row in (await program("search", "bitcoin", "--json")).lines}
+        assert {"upbit:KRW-BTC", "yahoo:BTC-USD"} <= both
+        assert all(row["instrument"].startswith("yahoo:") for row in (await program("trending", "--json")).lines)
+        headlines = (await program("news", "yahoo:AAPL", "--json")).lines
+        assert headlines and all(row["url"].startswith("http") and row["published_ns"] > 0 for row in headlines)
+        for arguments, code in (
+            (("ticker", "yahoo:NOSUCH"), "unknown_instrument"),
+            (("data", "update", "yahoo:NOSUCH", "--timeframe", "1d"), "unknown_instrument"),
+            (("book", "yahoo:AAPL"), "not_offered"),
+            (("trades", "yahoo:AAPL", "--follow"), "not_offered"),
+            (("candles", "yahoo:AAPL", "--timeframe", "5m", "--follow"), "bad_timeframe"),
+            (("news", "upbit:KRW-BTC"), "not_offered"),
+        ):
+            refused = await program(*arguments, "--json")
+            assert (refused.code != 0, refused.error["code"]) == (True, code), arguments
+        async with program.running("--instrument", "yahoo:AAPL", "--instrument", "upbit:KRW-BTC") as run:
+            tree = await run.until(lambda tree: all(_prices(tree, venue) for venue in ("yahoo", "upbit")))
+            assert branch(tree, "feeds", "yahoo")["children"][0]["name"] == "AAPL"
+
+
+def _prices(tree: dict[str, Any], venue: str) -> list[float]:
+    return [child["value"] for child in branch(tree, "feeds", venue)["children"] if child["value"] is not None]
