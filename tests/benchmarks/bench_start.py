@@ -163,8 +163,7 @@ def resident(code: str, after_s: float, *arguments: str, **variables: str) -> tu
         process.stdin.close()
         lines = (line for line in process.stdout if line.startswith("MODULES"))
         modules = next(lines).split()
-        process.send_signal(signal.SIGINT)
-        process.stdout.read()
+        process.kill()
     packages = {name.partition(".")[0] for name in modules}
     ours = {"watchhamster", "MODULES", "__main__"}
     return rss_mb, {p for p in packages - ours - sys.stdlib_module_names if not p.startswith("_")}
