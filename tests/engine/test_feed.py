@@ -15,7 +15,8 @@ from tests.engine.test_limits import most_in_a_window
 from tests.engine.venue_in_memory import Exchange, MemoryVenue
 from tests.virtual_time import VirtualClock, run
 from watchhamster.core.market import BadFrameSeen, Book, Candle, Event, FeedChanged, Ticker, Trade
-from watchhamster.core.ports import FeedPolicy, FrameSink, RateLimited, Stream, Subscription, UsageError
+from watchhamster.core.ports import FeedPolicy, FrameSink, Kind, RateLimited, Stream, Subscription, UsageError
+from watchhamster.core.sessions import Session
 from watchhamster.core.text import Text
 from watchhamster.engine.feed import FEED_REASONS, Feed
 from watchhamster.engine.limits import Limiter
@@ -460,5 +461,42 @@ def test_what_the_venue_cannot_stream_is_refused_at_once_and_changes_nothing() -
             feed.set_wants([*WANTS, Subscription("candle", "AAA", "1m")])
         assert feed.whole_since_ns("memory:AAA") is None
         feed.set_wants(WANTS)
+
+    run(main)
+
+
+def test_a_closed_market_is_asked_about_once_and_its_silence_is_no_trouble() -> None:
+    class Shut(MemoryVenue):
+        kinds: tuple[Kind, ...] = ("ticker", "candle")
+        opens_ns = 0
+
+        def session(self, symbol: str, now_ns: int) -> Session | None:
+            if now_ns < self.opens_ns:
+                return Session("closed", self.opens_ns, self.opens_ns)
+            return Session("regular", None, None)
+
+    async def main(clock: VirtualClock) -> None:
+        exchange = Exchange(clock, 1, {"AAA": 1.0})
+        venue, events = Shut(), list[Event]()
+        exchange.print_trade("AAA")  # the last before the close
+        venue.opens_ns = clock.now_ns() + 600 * 10**9
+        caller = Caller(venue, exchange, Limiter(clock, venue.quotas))
+        feed = Feed(venue, exchange, caller, clock, events.append, random.Random(1))
+        feed.set_wants([Subscription("ticker", "AAA")])
+        async with asyncio.TaskGroup() as tasks:
+            feeding = tasks.create_task(feed.run())
+            await clock.sleep(5)
+            asked = len(exchange.calls)
+            assert asked <= 2
+            await clock.sleep(580)
+            assert (feed.state, feed.reason) == ("live", "markets_closed")
+            assert (len(exchange.calls), len(exchange.dialled), feed.unserved) == (asked, 1, {})
+            assert [event.state for event in events if isinstance(event, FeedChanged)][-1] == "live"
+            trading = tasks.create_task(exchange.trade())
+            await clock.sleep(30)
+            assert (feed.state, feed.reason, feed.dials) == ("live", "delivers", 1)
+            assert feed.delivers("ticker", "memory:AAA")
+            trading.cancel()
+            feeding.cancel()
 
     run(main)
