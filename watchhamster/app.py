@@ -51,7 +51,6 @@ from watchhamster.venues.capture import BadLine, CaptureWire, first_received_ns,
 from watchhamster.venues.upbit import price_steps
 
 _STARTED_KEY = "started_before"
-DEMO_BESIDE = ("yahoo:AAPL", "yahoo:005930.KS", "yahoo:BTC-USD")  # nobody is asked about these but the simulator
 FIRST_LIST = ("KRW-BTC", "KRW-ETH", "KRW-XRP", "KRW-SOL", "KRW-DOGE", "KRW-ADA", "KRW-SHIB", "KRW-LINK")
 PICTURED_NS = 12 * 3600 * SECOND_NS  # before the moment of pictures
 _PICTURED: tuple[tuple[str, str, tuple[str, ...], str, Severity], ...] = (
@@ -204,8 +203,7 @@ async def _engine(
         parts[name] = Part(feed, caller)
     if options.replay is None and desk.get(_STARTED_KEY) is None:  # a first start shows a market, not a form
         if not desk.watch_list():
-            first = [instrument_of("upbit", symbol) for symbol in FIRST_LIST]
-            await desk.set_watch_list([*first, *(DEMO_BESIDE if options.demo and not options.still else ())])
+            await desk.set_watch_list([instrument_of("upbit", symbol) for symbol in FIRST_LIST])
         await desk.put(_STARTED_KEY, b"1")
     only = [instrument_of(*split_instrument(instrument, "upbit")) for instrument in options.instruments] or None
     recorded = None
