@@ -1048,7 +1048,8 @@ class Engine:
         )
 
     def status(self) -> StatusNode:
-        """The status tree."""
+        """The status tree. A venue from which nothing is watched has no line."""
+        watched = {split_instrument(instrument)[0] for instrument in self._lives} or set(self._parts)
         main, fault = self._main, None
         if main is not None and main.done() and not main.cancelled():
             fault = main.exception()
@@ -1056,7 +1057,11 @@ class Engine:
             self.tenant,
             None,
             *([] if fault is None else [node("engine", "critical", detail=Text(_FAILED, {"problem": repr(fault)}))]),
-            node("feeds", None, *(self._feed_status(name, part.feed) for name, part in self._parts.items())),
+            node(
+                "feeds",
+                None,
+                *(self._feed_status(name, part.feed) for name, part in self._parts.items() if name in watched),
+            ),
             self._rules_status(),
             self.outbox.status(),
             *self._keeper.status(),
