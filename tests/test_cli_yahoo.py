@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import csv
+import gc
 import io
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -31,6 +32,16 @@ from watchhamster.settings import Home
 from watchhamster.sim import Simulator
 
 pytest.importorskip("holidays")
+
+
+# A request that is given up leaves httpcore's socket to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collect() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture
