@@ -271,6 +271,17 @@ def test_rules_alerts_and_backups_survive(shell: Shell, tmp_path: Path) -> None:
     assert shell("alert", "list", "--rules")[1][0]["name"] == "One"
 
 
+def test_size_names_what_is_stored(shell: Shell, shared_data: Path) -> None:
+    assert shell("data", "size") == (0, [{"bytes": 0}], {})
+    shell("data", "import", *sorted((shared_data / "upbit").glob("rest-candles-1m*.json")))
+    _, (series, total), _ = shell("data", "size")
+    assert (series["instrument"], series["timeframe"], series["count"]) == ("upbit:KRW-BTC", "1m", 200)
+    assert total["bytes"] > 0
+    code, text, _ = shell.text("data", "size")
+    assert code == 0
+    assert "2020-02-20T08:00:00Z" in text
+
+
 def test_functions_are_listed_with_their_parameters(shell: Shell) -> None:
     code, rows, _ = shell("formula", "--functions")
     assert code == 0

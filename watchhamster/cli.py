@@ -724,12 +724,20 @@ def data_restore(file: Path, as_json: Json = False) -> None:
 
 @data.command("size")
 def data_size(as_json: Json = False) -> None:
-    """How much the history takes, a series a line, and its limits."""
-    for row in commands.sizes(_home()):
+    """The stored series, a line each, and how many bytes all of them take."""
+    rows, size = commands.sizes(_home())
+    for row in rows:
         if as_json:
             _print(row)
         else:
-            print(f"{row['instrument']:<20} {row['timeframe']:<4} {row['candles']:>12,} {row['bytes']:>14,}")
+            until = _iso(row["last_ns"])
+            print(
+                f"{row['instrument']:<20} {row['timeframe']:<4} {row['count']:>12,}  {_iso(row['first_ns'])}  {until}"
+            )
+    if as_json:
+        _print({"bytes": size})
+    else:
+        print(f"{size:,} B")
 
 
 def _read(command: str, **arguments: Any) -> Any:

@@ -411,12 +411,12 @@ def coverage(home: Home, instrument: str, frame: Timeframe, since_ns: int | None
         return store.read_coverage(name, frame.name, since_ns, until_ns)
 
 
-def sizes(home: Home) -> list[dict[str, Any]]:
-    """The stored series, and how much room all of them take."""
+def sizes(home: Home) -> tuple[list[dict[str, Any]], int]:
+    """The stored series, and how many bytes all of them take."""
     if not home.market_db.exists():
-        return []
+        return [], 0
     with reading(home) as store:
-        return [msgspec.to_builtins(series) for series in store.series()]
+        return [msgspec.to_builtins(series) for series in store.series()], store.size()
 
 
 def _offline_caller(venue: str) -> Caller:
