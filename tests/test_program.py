@@ -182,7 +182,7 @@ async def test_run_is_owned_asked_killed_and_goes_on(program: Program, simulator
         assert branch(tree, "feeds", "upbit", "KRW-BTC")["value"] is not None
         assert "KRW-BTC" in shown.text
         async with asyncio.timeout(PATIENCE_S):
-            while not await stored(0, 1 << 62):
+            while not await stored(0, 1 << 62):  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
         run.process.kill()
         await run.process.wait()
