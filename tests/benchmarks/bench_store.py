@@ -79,7 +79,7 @@ def measure(folder: Path) -> None:
     megabytes = store.size() / 1e6
 
     rows = list(
-        zip(*(getattr(bars, name).tolist() for name in bars.__struct_fields__), strict=True)
+        zip(*(getattr(bars, name).tolist() for name in bars.__struct_fields__[:-1]), strict=True)
     )  # the plainest table there is
     with closing(sqlite3.connect(folder / "rows.db")) as plain:
         plain.execute("CREATE TABLE candle (t INTEGER PRIMARY KEY, o REAL, h REAL, l REAL, c REAL, v REAL, q REAL)")

@@ -9,49 +9,62 @@ earlier price: with an amount D on an ex-day and the close C of the bar before, 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
-import msgspec
 import numpy as np
 
 from watchhamster.core.bars import Floats, Ints
+from watchhamster.core.market import Action as Action
+
+_FOREVER_NS = 1 << 62
 
 
-class Action(msgspec.Struct, frozen=True):
-    """What a company or a fund did to its shares. `at_ns` lies in the first bar that trades without it."""
-
-    instrument: str
-    at_ns: int
-    kind: Literal["dividend", "gain", "split"]
-    amount: float  # a share, in the unit of the prices, split-adjusted as they are; for a split new shares for one old
-
-
-def adjustment(open_ns: Ints, close: Floats, actions: Iterable[Action], last: float = 1.0) -> Floats:
+def adjustment(
+    open_ns: Ints, close: Floats, actions: Iterable[Action], last: float = 1.0, length_ns: int | None = None
+) -> Floats:
     """Factors that make prices comparable across distributions: adjusted = price x factor. Volumes stay.
 
-    `open_ns` and `close` are one series, oldest first; `last` is the newest bar's factor, below 1 where distributions
-    followed that are not among the actions. Actions before the first bar's end change nothing. Earlier than a
-    distribution as large as the price itself the factor is NaN: such data are wrong.
+    `open_ns` and `close` are one series, oldest first, of bars that last `length_ns` at most, or else until the next;
+    `last` is the newest bar's factor, below 1 where distributions followed that are not among the actions. Actions
+    before the first bar's end change nothing. Earlier than a distribution as large as the price itself the factor is
+    NaN: such data are wrong.
     """
-    paid: dict[int, float] = {}
-    for action in actions:
+    return factors(open_ns, shares_left(open_ns, close, actions, length_ns), length_ns) * last
+
+
+def shares_left(
+    open_ns: Ints, close: Floats, actions: Iterable[Action], length_ns: int | None = None
+) -> list[tuple[int, float]]:
+    """What each distribution leaves of a price, with its `at_ns`, oldest first; of the series' own closes."""
+    ends = _ends(open_ns, length_ns)
+    paid: dict[int, tuple[int, float]] = {}
+    for action in sorted(actions, key=lambda action: action.at_ns):
         if action.kind != "split":
-            index = int(np.searchsorted(open_ns, action.at_ns, side="right")) - 1
+            index = int(np.searchsorted(ends, action.at_ns, side="right"))
             if index > 0:
-                paid[index] = paid.get(index, 0.0) + action.amount
-    ratios = np.ones(len(close))
-    for index, amount in paid.items():
-        ratio = 1.0 - amount / close[index - 1]
-        ratios[index - 1] = ratio if 0.0 < ratio <= 1.0 else np.nan
-    if len(ratios):
-        ratios[-1] = last
-    return np.ascontiguousarray(np.cumprod(ratios[::-1])[::-1])
+                at_ns, amount = paid.get(index, (action.at_ns, 0.0))
+                paid[index] = (at_ns, amount + action.amount)
+    left = ((at_ns, 1.0 - amount / float(close[index - 1])) for index, (at_ns, amount) in paid.items())
+    return [(at_ns, share if 0.0 < share <= 1.0 else np.nan) for at_ns, share in left]
 
 
-def as_traded(open_ns: Ints, actions: Iterable[Action]) -> Floats:
+def factors(open_ns: Ints, left: Iterable[tuple[int, float]], length_ns: int | None = None) -> Floats:
+    """For each bar the product of the shares left by what came after it."""
+    rows = list(left)
+    at_ns = np.array([at for at, _ in rows], np.int64)
+    after = np.cumprod([1.0, *(share for _, share in reversed(rows))])[::-1]
+    return np.ascontiguousarray(after[np.searchsorted(at_ns, _ends(open_ns, length_ns))])
+
+
+def as_traded(open_ns: Ints, actions: Iterable[Action], length_ns: int | None = None) -> Floats:
     """Factors that undo splits: as traded = price x factor, volume as traded = volume / factor."""
-    factors = np.ones(len(open_ns))
+    ends, found = _ends(open_ns, length_ns), np.ones(len(open_ns))
     for action in actions:
         if action.kind == "split":
-            factors[: max(0, int(np.searchsorted(open_ns, action.at_ns, side="right")) - 1)] *= action.amount
-    return factors
+            found[: int(np.searchsorted(ends, action.at_ns, side="right"))] *= action.amount
+    return found
+
+
+def _ends(open_ns: Ints, length_ns: int | None) -> Ints:
+    """When each bar is over. A bar that holds the beginning of a day has its close from that day."""
+    following = np.append(open_ns, _FOREVER_NS)[1:]
+    return following if length_ns is None else np.minimum(open_ns + length_ns, following)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, Self
 
 import msgspec
@@ -19,6 +19,8 @@ class Bars(msgspec.Struct, frozen=True, eq=False):
     """Closed candles of one series, oldest first, as equally long C-contiguous arrays.
 
     `open_ns` int64; the rest float64. `volume` (base asset) and `value` (quote asset) are NaN where absent.
+    `adjustment` are the factors that make prices comparable across distributions (see `core.actions`): adjusted = price
+    x factor. None: nothing was distributed, so every factor is 1.
     """
 
     open_ns: Ints
@@ -28,6 +30,7 @@ class Bars(msgspec.Struct, frozen=True, eq=False):
     close: Floats
     volume: Floats
     value: Floats
+    adjustment: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.open_ns)
@@ -48,12 +51,25 @@ class Bars(msgspec.Struct, frozen=True, eq=False):
 
     def slice(self, start: int, stop: int) -> Bars:
         """Rows `start` to `stop`, as views."""
-        return Bars(*(getattr(self, name)[start:stop] for name in self.__struct_fields__))
+        factors = None if self.adjustment is None else self.adjustment[start:stop]
+        return Bars(*(getattr(self, name)[start:stop] for name in self.__struct_fields__[:-1]), factors)
 
     def between(self, since_ns: int, until_ns: int) -> Bars:
         """Rows that open in `[since_ns, until_ns)`, as views."""
         start, stop = np.searchsorted(self.open_ns, (since_ns, until_ns))
         return self.slice(int(start), int(stop))
+
+    @classmethod
+    def merged(cls, pieces: Sequence[Bars]) -> Bars:
+        """All rows of some pieces of one series, by time; of two rows of one time that of the earlier piece stays."""
+        factors = None
+        if any(piece.adjustment is not None for piece in pieces):
+            factors = [np.ones(len(b)) if b.adjustment is None else b.adjustment for b in pieces]
+        names = cls.__struct_fields__[:-1]
+        columns = [np.concatenate([getattr(piece, name) for piece in pieces]) for name in names]
+        columns += [] if factors is None else [np.concatenate(factors)]
+        _, first = np.unique(columns[0], return_index=True)
+        return Bars(*(np.ascontiguousarray(column[first]) for column in columns))
 
     def candles(self, instrument: str, timeframe: str, origin: Origin) -> Iterator[Candle]:
         """The rows as closed candles."""

@@ -336,6 +336,7 @@ def fold_bars(bars: Bars, tf: Timeframe) -> Bars:
         bars.close[ends - 1],
         np.bincount(groups, bars.volume).astype(np.float64),
         np.bincount(groups, bars.value).astype(np.float64),
+        None if bars.adjustment is None else bars.adjustment[ends - 1],
     )
 
 

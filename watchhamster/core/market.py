@@ -57,6 +57,7 @@ class Ticker(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="ticke
     value_24h: float | None  # quote asset
     trade_ns: int | None = None  # the last trade
     state: str | None = None  # the venue's own word, such as "ACTIVE" or "DELISTED"
+    regular: float | None = None  # the last price of regular trading, where `price` is one of pre or post market
 
 
 class Candle(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="candle"):
@@ -74,6 +75,15 @@ class Candle(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="candl
     closed: bool
     origin: Origin
     revision: int = 0  # above 0: the venue or a late trade corrected a closed candle
+
+
+class Action(msgspec.Struct, frozen=True):
+    """What a company or a fund did to its shares. `at_ns` is when the first day that trades without it begins."""
+
+    instrument: str
+    at_ns: int
+    kind: Literal["dividend", "gain", "split"]
+    amount: float  # a share, in the unit of the prices, split-adjusted as they are; for a split new shares for one old
 
 
 class BadFrameSeen(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="bad_frame"):

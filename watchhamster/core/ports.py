@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar, runtime_c
 
 import msgspec
 
+from watchhamster.core.market import Action
+from watchhamster.core.secret import Secret
 from watchhamster.core.text import Text
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from watchhamster.core.instruments import Headline, InstrumentInfo
     from watchhamster.core.market import Book, Candle, Event, Ticker, Trade
-    from watchhamster.core.sessions import Session
+    from watchhamster.core.sessions import Calendar, Hours, Session
     from watchhamster.core.timeframes import Timeframe
 
 T = TypeVar("T")
@@ -120,6 +124,9 @@ class Request(msgspec.Struct, frozen=True):
     method: str = "GET"
     headers: Mapping[str, str] = {}
     host: str = ""  # another host of the venue's own domain; a base URL elsewhere stands for them all
+    secret_params: Mapping[str, Secret] = {}
+    secret_headers: Mapping[str, Secret] = {}
+    life_s: float = 0.0  # the same answer may be given again for so long
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -141,13 +148,16 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     """One page of history, oldest row first.
 
     Everything in `[since_ns, until_ns)` is known once the page is here: a place in it without a row had none.
-    `cursor` asks for the page before this one (None: there is nothing before).
+    `cursor` asks for the page before this one (None: there is nothing before). A venue that has them tells with its
+    candles what was distributed or split in that time, and the closes adjusted for it, by their bar's open time.
     """
 
     rows: list[T]
     since_ns: int
     until_ns: int
     cursor: str | None = None
+    actions: Sequence[Action] = ()
+    adjusted: Mapping[int, float] = {}
 
 
 class Quota(msgspec.Struct, frozen=True):
@@ -196,6 +206,12 @@ class Venue(Protocol):
     def session(self, symbol: str, now_ns: int) -> Session | None:
         """What the symbol's market is doing, until when, and when it opens next; None at a venue that never closes."""
 
+    def described(self, symbol: str) -> InstrumentInfo:
+        """What can be said of an instrument by its symbol alone."""
+
+    def served_since_ns(self, timeframe: Timeframe, now_ns: int) -> int | None:
+        """No candles of the timeframe are answered from before; None: from the first trade on."""
+
     # the stream
     def stream_url(self, base_url: str) -> str:
         """The WebSocket address that belongs to a REST base URL."""
@@ -233,6 +249,25 @@ class Venue(Protocol):
 
 
 @runtime_checkable
+class Calendared(Protocol):
+    """What a venue has besides if its markets close."""
+
+    def calendar(self, symbol: str) -> Calendar:
+        """When the symbol's market is open, on any day."""
+
+    def keep_hours(self, hours: Mapping[str, Mapping[dt.date, Hours]]) -> None:
+        """Take the user's word on trading hours (market code or symbol -> local day -> hours) from now on."""
+
+
+@runtime_checkable
+class Distributing(Protocol):
+    """What a venue has besides if its instruments are shares: they pay, and are split."""
+
+    def actions(self, symbol: str, since_ns: int, until_ns: int) -> Query[list[Action]]:
+        """Dividends, distributed gains and splits of a time, oldest first."""
+
+
+@runtime_checkable
 class Searched(Protocol):
     """What a venue has besides if it lists no whole market: instruments are asked about one by one, or looked for."""
 
@@ -250,6 +285,25 @@ class Searched(Protocol):
 
     def news(self, symbol: str, count: int = 10) -> Query[list[Headline]]:
         """Headlines about a symbol, newest first."""
+
+
+@runtime_checkable
+class Guarded(Protocol):
+    """What a venue has besides if a pass opens shorter ways to its data. Without one it answers all the same."""
+
+    @property
+    def admitted(self) -> bool | None:
+        """Whether calls go the shorter way just now; None: nobody has asked for that yet."""
+
+    @property
+    def refusal(self) -> Text | None:
+        """Why they do not."""
+
+    def admission(self, now_ns: int) -> Query[None] | None:
+        """What is to be asked next on the way to a pass, which the venue keeps to itself; None: nothing just now."""
+
+    def turned_away(self, problem: WatchHamsterError) -> None:
+        """It was asked, and this came of it: the venue rests before it wants to be asked again."""
 
 
 # ---------------------------------------------------------------- the wire: sockets

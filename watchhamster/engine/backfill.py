@@ -15,7 +15,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-import numpy as np
 
 from watchhamster.core.bars import Bars, Span
 from watchhamster.core.candles import fold_bars
@@ -144,7 +143,8 @@ class Backfill:
         bars = await self._store.bars(instrument, tf.name, since_ns, until_ns)
         missing = await self._missing(instrument, tf, since_ns, until_ns)
         folded = [await self._fold(instrument, tf, span) for span in missing]
-        return _merge(bars, [piece.between(since_ns, until_ns) for piece in folded if len(piece)])
+        pieces = [piece.between(since_ns, until_ns) for piece in folded if len(piece)]
+        return Bars.merged([bars, *pieces]) if pieces else bars
 
     async def trades(
         self, instrument: str, since_ns: int, until_ns: int, *, priority: Priority = "bulk"
@@ -262,13 +262,3 @@ def _whole(tf: Timeframe, since_ns: int, until_ns: int) -> tuple[int, int]:
     """The span of whole candles around a span."""
     last_ns = tf.open_ns(until_ns - 1)
     return tf.open_ns(since_ns), tf.next_ns(last_ns)
-
-
-def _merge(bars: Bars, pieces: Sequence[Bars]) -> Bars:
-    """All rows, by time. Pieces fill holes: of two rows of one time the first stays."""
-    if not pieces:
-        return bars
-    everything = [bars, *pieces]
-    columns = [np.concatenate([getattr(b, name) for b in everything]) for name in Bars.__struct_fields__]
-    _, first = np.unique(columns[0], return_index=True)
-    return Bars(*(np.ascontiguousarray(column[first]) for column in columns))
