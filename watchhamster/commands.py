@@ -45,7 +45,7 @@ from watchhamster.engine.backbone import MarketDataBackbone as Backbone
 from watchhamster.engine.backbone import VenueParts
 from watchhamster.engine.backfill import Backfill
 from watchhamster.engine.clock import SystemClock
-from watchhamster.engine.engine import Engine, unknown_instrument
+from watchhamster.engine.engine import CAUTIONED, Engine, unknown_instrument
 from watchhamster.engine.feed import FEED_REASONS
 from watchhamster.engine.limits import Limiter
 from watchhamster.engine.outbox import Outbox, end_of_day_ns
@@ -577,7 +577,7 @@ def _alert(desk: DeskStore | None, *, alert_id: int) -> dict[str, Any]:
 
 def _is_cautioned(desk: DeskStore | None, *, venue: str) -> bool:
     """Whether a venue's caution has been shown in this home."""
-    return desk is not None and desk.get(_CAUTIONED.format(venue=venue)) is not None
+    return desk is not None and desk.get(CAUTIONED.format(venue=venue)) is not None
 
 
 READS: Final[Mapping[str, Callable[..., Any]]] = {
@@ -586,7 +586,6 @@ READS: Final[Mapping[str, Callable[..., Any]]] = {
     "alert.show": _alert,
     "caution.shown": _is_cautioned,
 }
-_CAUTIONED: Final = "cautioned:{venue}"
 
 
 async def cautions(home: Home, venues: Iterable[str]) -> list[Text]:
@@ -816,7 +815,7 @@ async def _set_channel(
 
 
 async def _cautioned(services: Services, engine: Engine | None, *, venue: str) -> None:
-    await services.desk.put(_CAUTIONED.format(venue=venue), b"1")
+    await services.desk.put(CAUTIONED.format(venue=venue), b"1")
 
 
 async def _status(services: Services, engine: Engine | None) -> dict[str, Any]:

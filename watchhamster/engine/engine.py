@@ -29,10 +29,11 @@ import psutil
 
 from watchhamster.core.bars import Bars, Span
 from watchhamster.core.candles import CandleBuilder, fold
-from watchhamster.core.instruments import InstrumentInfo, split_instrument
+from watchhamster.core.instruments import Headline, InstrumentInfo, split_instrument
 from watchhamster.core.market import Candle, Event, FeedChanged, Origin, Trade
 from watchhamster.core.ports import (
     BadFrame,
+    Calendared,
     Clock,
     Kind,
     Query,
@@ -43,7 +44,7 @@ from watchhamster.core.ports import (
     UsageError,
     WatchHamsterError,
 )
-from watchhamster.core.sessions import Session
+from watchhamster.core.sessions import Calendar, Session
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
 from watchhamster.engine.backfill import Backfill
@@ -72,6 +73,7 @@ LISTED_S = 6 * 3600.0  # the list of instruments is read again
 FILL_BARS = 20_000  # are had in the memory at once, at most
 TRADES_BACK_NS = 600 * SECOND_NS  # a start fills so much from trades, what is older from candles
 STATE_KEY = "watch_state"
+CAUTIONED = "cautioned:{venue}"  # a small state: a venue's caution was read
 AFTER_CLOSE_NS = 2700 * SECOND_NS  # a venue's last bars come so late, its delay and the auction included
 _EARLY_MAX = 50_000
 
@@ -864,6 +866,55 @@ class Engine:
             if refusal.code != "unknown_instrument":
                 raise
             raise unknown_instrument(name, self._infos, self._parts) from refusal
+
+    def searches(self) -> list[str]:
+        """The venues that list no whole market and are asked by text."""
+        return [name for name, part in self._parts.items() if isinstance(part.feed.venue, Searched)]
+
+    async def search(self, venue: str, text: str) -> list[InstrumentInfo]:
+        """What a venue finds under a text, best first; `info` knows it from now on. Raises what the venue says."""
+        part = self._parts[venue]
+        assert isinstance(part.feed.venue, Searched)
+        found = await part.caller.call(part.feed.venue.search(text), "urgent")
+        return [self._infos.setdefault(info.instrument, info) for info in found]
+
+    async def news(self, instrument: str, count: int = 10) -> list[Headline]:
+        """Headlines about an instrument, newest first; none where its venue has no news."""
+        venue, symbol = split_instrument(instrument)
+        part = self._parts.get(venue)
+        if part is None or not isinstance(part.feed.venue, Searched) or self._recorded is not None:
+            return []
+        return await part.caller.call(part.feed.venue.news(symbol, count), "normal")
+
+    def kinds(self, instrument: str) -> tuple[Kind, ...]:
+        """What an instrument's venue has of it."""
+        part = self._parts.get(split_instrument(instrument)[0])
+        return () if part is None else part.feed.venue.kinds
+
+    def session(self, instrument: str) -> Session | None:
+        """What an instrument's market is doing now; None where it never closes."""
+        venue, symbol = split_instrument(instrument)
+        part = self._parts.get(venue)
+        return None if part is None else part.feed.venue.session(symbol, self.clock.now_ns())
+
+    def calendar(self, instrument: str) -> Calendar | None:
+        """When an instrument's market is open; None where it never closes."""
+        venue, symbol = split_instrument(instrument)
+        part = self._parts.get(venue)
+        return part.feed.venue.calendar(symbol) if part and isinstance(part.feed.venue, Calendared) else None
+
+    def caution(self, venue: str) -> Text | None:
+        """What a person has to know before a venue's first use in this home; None once that was accepted.
+
+        What is invented or recorded does not come from the venue.
+        """
+        part = self._parts.get(venue)
+        words = part.feed.venue.caution if part is not None and not self.demo else None
+        return words if words is not None and self._rows.get(CAUTIONED.format(venue=venue)) is None else None
+
+    async def accept_caution(self, venue: str) -> None:
+        """A person has read a venue's caution: it is not said again in this home."""
+        await self._rows.put(CAUTIONED.format(venue=venue), b"1")
 
     async def bars(self, instrument: str, timeframe_: str, since_ns: int, until_ns: int) -> Bars:
         """Closed candles: from the store, else from the venue, else (no venue in reach) what the store has."""

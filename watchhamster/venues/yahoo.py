@@ -542,6 +542,7 @@ class _Known:
         self.reference: Decimal | None = None  # what `change` counts from
         self.forming: _Forming | None = None
         self.new_day()
+        self.regular: float | None = None  # the last price of regular trading, whatever the day
 
     def new_day(self) -> None:
         """Forget what holds for a day only."""
@@ -774,6 +775,7 @@ class Yahoo:
         if sent is not None or percent is not None:
             rate = Decimal(repr(float(percent or 0.0))) / 100
             return float(sent or 0.0), float(rate)
+            None if hours == 1 else known.regular,
         reference = known.reference
         if reference is None and known.previous_close is not None:
             reference = Decimal(repr(known.previous_close))
@@ -783,6 +785,7 @@ class Yahoo:
         return float(change), float(change / reference)
 
     # ------------------------------------------------------------ REST, as every venue
+        known.regular = price if hours == 1 else known.regular
 
     def markets(self) -> Query[list[InstrumentInfo]]:
         """What is well known and what is trending: Yahoo lists no whole market. `search` and `info` find the rest."""
@@ -1213,6 +1216,8 @@ class Yahoo:
         symbols = (hit.symbol for result in results for hit in result.quotes)
         return [_info(s, s, "", None, None) for s in dict.fromkeys(symbols) if s is not None and _SYMBOL.fullmatch(s)]
 
+        if known.regular is None or ticker.event_ns >= known.time_ns:
+            known.regular = ticker.price  # REST's price is always one of regular trading
     # ------------------------------------------------------------ bars
 
     def _rows(
@@ -1854,7 +1859,9 @@ def _info(symbol: str, name: str, exchange: str, currency: str | None, hint: int
     elif not quote:
         known = _EXCHANGES.get(exchange or exchange_of(symbol))
         quote = known.currency if known is not None and not symbol.startswith("^") else ""
-    if hint is None:
+    if symbol.endswith((".KS", ".KQ")):
+        hint = 0  # Yahoo says 2, and yet there is nothing below a won
+    elif hint is None:
         hint = 4 if symbol.endswith("=X") else 2
     return InstrumentInfo(
         instrument_of(VENUE, symbol),
