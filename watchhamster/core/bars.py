@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import msgspec
 import numpy as np
@@ -51,8 +51,10 @@ class Bars(msgspec.Struct, frozen=True, eq=False):
 
     def slice(self, start: int, stop: int) -> Bars:
         """Rows `start` to `stop`, as views."""
-        factors = None if self.adjustment is None else self.adjustment[start:stop]
-        return Bars(*(getattr(self, name)[start:stop] for name in self.__struct_fields__[:-1]), factors)
+        columns: list[Any] = [getattr(self, name) for name in self.__struct_fields__[:-1]]
+        if self.adjustment is not None:
+            columns.append(self.adjustment)
+        return Bars(*(column[start:stop] for column in columns))
 
     def between(self, since_ns: int, until_ns: int) -> Bars:
         """Rows that open in `[since_ns, until_ns)`, as views."""
