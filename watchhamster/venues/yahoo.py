@@ -8,9 +8,10 @@ A symbol's numbers arrive sparse: the stream leaves out what did not change, and
 remembers, symbol by symbol, what was said last; any answer about a symbol, from the stream or REST, adds to it. Parsing
 therefore teaches the venue, which is its only state: nothing else in here depends on what came before.
 
-What a candle's time is. Yahoo stamps days with the session's open, weeks and months with local midnight, and intraday
-bars from the session's open on, so `open_ns` lies on the exchange's grid, not on that of UTC. The last row of an open
-market is stamped with its last trade; it is put where its bar begins, and is never `closed`.
+What a candle's time is. Days, weeks and months begin at the exchange's midnight, intraday bars with its session, so
+`open_ns` lies on the exchange's grid, not on that of UTC. Yahoo stamps a day with its session's open, files of its
+clients with midnight: midnight needs no knowledge of hours that differ from day to day. The last row of an open market
+is stamped with its last trade; it is put where its bar begins, and is never `closed`.
 
 What a price is. The number as printed: adjusted for splits, not for dividends, London's in pence (currency `GBp`).
 REST prints float32 widened to float64; the stream's float32 become their shortest decimal. A row with a null has no
@@ -82,6 +83,15 @@ _SETTLED_NS: Final = 60 * SECOND_NS  # a minute's volume comes late
 _AUCTION_NS: Final = _HOUR_NS  # and a day's close after its auction
 _REFUSED_S: Final = 60.0
 _REFUSED_MAX_S: Final = 1800.0
+_NO_PASS_S: Final = 900.0  # crumbs are not asked for in a loop: what refuses them does so for days
+_NO_PASS_MAX_S: Final = 6 * 3600.0
+_CHART_S: Final = (
+    10.0  # how long answers stay good: Yahoo's own words (`cache-control`), and asking sooner buys nothing
+)
+_QUOTE_S: Final = 1.0
+_TRENDING_S: Final = 300.0
+_SEARCH_S: Final = 600.0
+_HALTED: Final = frozenset(("HALTED", "HALT", "SUSPENDED"))
 _SYMBOLS_MAX: Final = 10_000
 _SECONDS: Final = (-5_000_000_000, 4_102_444_800)  # 1811 to 2100: what a chart's times may be
 _INTRADAY_S_MAX: Final = 1000 * 86_400  # hourly bars go back two years
@@ -192,19 +202,13 @@ class Chart(Struct, frozen=True):
     rejected: list[tuple[int, str]]  # rows that are no candles (index, reason); nulls are not among them
 
 
-class Pass(Struct, frozen=True):
-    """What opens the guarded endpoints: a cookie, and the crumb that was made with it."""
-
-    cookie: Secret
-    crumb: Secret
-
-
 class Imported(Struct, frozen=True):
     """What a recorded chart answer holds. `extras`: open_ns, adjusted close, dividend, split, distributed gain."""
 
     candles: list[Candle]
     rejected: list[tuple[int, str]]
     extras: list[tuple[int, float | None, float | None, float | None, float | None]]
+    actions: list[Action]
 
 
 # ---------------------------------------------------------------- what REST answers
@@ -535,14 +539,15 @@ class _Known:
         self.delay_s: int | None = None
         self.calendar: Calendar | None = None
         self.first_ns: int | None = None  # its first trade ever
+        self.halted_ns: int | None = None  # its last trade before a halt, while that lasts
         # The newest ticker's.
         self.time_ns = -1
         self.price: float | None = None
         self.volume: float | None = None
         self.reference: Decimal | None = None  # what `change` counts from
         self.forming: _Forming | None = None
-        self.new_day()
         self.regular: float | None = None  # the last price of regular trading, whatever the day
+        self.new_day()
 
     def new_day(self) -> None:
         """Forget what holds for a day only."""
@@ -555,20 +560,68 @@ class _Known:
         self.seeded = False  # REST has not told yet what the stream leaves out
 
 
+class _Pass:
+    """What opens the guarded endpoints, a cookie and the crumb that is good with it only; and how it stands with them.
+
+    Both live in the memory and nowhere else. A pass that has worked is asked for again at once when it works no more;
+    after any other refusal the chart goes on alone for a while, each time for twice as long.
+    """
+
+    def __init__(self) -> None:
+        self.cookie: Secret | None = None
+        self.crumb: Secret | None = None
+        self.is_asked = False  # somebody wants one
+        self.has_worked = False
+        self.refusal: Text | None = None
+        self._refusals = 0  # in a row
+        self._rest_s: float | None = None  # from when somebody asks next
+        self._until_ns = 0
+
+    @property
+    def admits(self) -> bool:
+        """Whether calls go by it just now."""
+        return self.crumb is not None and self.refusal is None
+
+    def rests(self, now_ns: int) -> bool:
+        """Whether nothing is to be asked yet."""
+        self.is_asked = True
+        if self._rest_s is not None:
+            self._until_ns, self._rest_s = now_ns + int(self._rest_s * SECOND_NS), None
+        return now_ns < self._until_ns
+
+    def given(self, crumb: Secret) -> None:
+        """The pass is whole."""
+        self.crumb, self.refusal, self.has_worked = crumb, None, False
+
+    def worked(self) -> None:
+        """Yahoo took it."""
+        self.has_worked, self._refusals = True, 0
+
+    def refused(self, problem: WatchHamsterError) -> None:
+        """Yahoo did not take it, or would not give one."""
+        again = problem.code == "unauthorized" and self.has_worked
+        if problem.code == "unauthorized":
+            self.cookie = self.crumb = None
+        self.has_worked = False
+        self.refusal = problem.text
+        if again:
+            return
+        told_s = problem.retry_after_s if isinstance(problem, RateLimited) else None
+        self._rest_s = max(told_s or 0.0, min(_NO_PASS_S * 2**self._refusals, _NO_PASS_MAX_S))
+        self._refusals = min(self._refusals + 1, 10)
+
+
 class Yahoo:
     """Yahoo Finance (`core.ports.Venue`). One for all; it remembers what symbols said last (see above).
 
-    `overrides` (market code -> local day -> hours) is the user's word on trading hours; `core.sessions.overrides_of`
-    reads it from text.
-
-    Beyond the port and `core.ports.Searched`: `history_days`, `calendar`, `unseeded`, `quote`, `chart`,
-    `actions`, and `cookie`, `crumb`, `use` for the guarded `quotes`.
+    Beyond `core.ports.Venue`, `Searched`, `Scheduled` and `Guarded`: `unseeded`, `quote`, `chart`, `actions`, and the
+    guarded `quotes`.
     """
 
     name = VENUE
     url = "https://query2.finance.yahoo.com"
     kinds: tuple[Kind, ...] = ("ticker", "candle")
-    quotas: Mapping[str, Quota] = {"finance": Quota(2), "guarded": Quota(1, 4.0)}
+    quotas: Mapping[str, Quota] = {"finance": Quota(2), "guarded": Quota(3, 12.0)}  # a cookie, a crumb and its quotes
     policy = FeedPolicy(
         dial_timeout_s=10.0,
         probe_after_s=60.0,  # sparse by nature: a minute without a frame is nothing
@@ -586,26 +639,25 @@ class Yahoo:
         messages=(Quota(5), Quota(60, 60.0)),
     )
     timeframes = tuple(_INTERVALS)
-    history_days: Mapping[str, int] = {name: i.kept_days for name, i in _INTERVALS.items() if i.kept_days is not None}
     caution: Text | None = CAUTION
 
-    def __init__(self, overrides: Mapping[str, Mapping[dt.date, Hours]] | None = None) -> None:
+    def __init__(self) -> None:
         self.unread: Counter[str] = Counter()  # fields and kinds of frames nobody knows -> how often they came
-        self._overrides = overrides or {}
+        self._hours: Mapping[str, Mapping[dt.date, Hours]] = {}
         self._known: dict[str, _Known] = {}
         self._calendars: dict[str, Calendar] = {}
         self._wanted: tuple[str, ...] = ()
         self._ever: dict[str, None] = {}
         self._candled: frozenset[str] = frozenset()
-        self._refusals = 0
-        self._pass: Pass | None = None
+        self._refusals: Counter[str] = Counter()  # in a row, by group
+        self._pass = _Pass()
 
     # ------------------------------------------------------------ sessions
 
     @property
     def tickers_a_call(self) -> int:
         """So many symbols go into one call of `tickers`."""
-        return 1 if self._pass is None else QUOTES_A_CALL
+        return QUOTES_A_CALL if self._pass.admits else 1
 
     def known(self) -> tuple[InstrumentInfo, ...]:
         """The best known instruments, with Korean names."""
@@ -615,9 +667,30 @@ class Yahoo:
         """The calendar of a symbol's market: exact where REST has told of it, else by the spelling of the symbol."""
         return self._calendar(self._of(symbol))
 
+    def keep_hours(self, hours: Mapping[str, Mapping[dt.date, Hours]]) -> None:
+        """Take the user's word on trading hours from now on; what Yahoo told of other days stays known."""
+        self._hours = hours
+        self._calendars = {
+            key: calendar.overridden(hours.get(calendar.market.code, {})) for key, calendar in self._calendars.items()
+        }
+        for known in self._known.values():
+            known.calendar = None
+
     def session(self, symbol: str, now_ns: int) -> Session:
-        """What the symbol's market is doing, until when, and when it opens next."""
-        return self.calendar(symbol).session(now_ns)
+        """What the symbol's market is doing, until when, when it opens next, and whether the symbol is halted."""
+        session = self.calendar(symbol).session(now_ns)
+        halted_ns = self._of(symbol).halted_ns
+        return session if halted_ns is None else msgspec.structs.replace(session, halted_ns=halted_ns)
+
+    def described(self, symbol: str) -> InstrumentInfo:
+        """What can be said of an instrument by its symbol alone; its names, where it is one of the best known."""
+        known = {info.symbol: info for info in known_instruments()}
+        return known.get(symbol) or _info(_checked(symbol), symbol, "", None, None)
+
+    def served_since_ns(self, timeframe: Timeframe, now_ns: int) -> int | None:
+        """Fine bars go back some days only."""
+        days = _interval(timeframe).kept_days
+        return None if days is None else now_ns - days * _DAY_NS
 
     def unseeded(self) -> list[str]:
         """Symbols that are streamed and of which REST has not told yet what the stream leaves out."""
@@ -757,15 +830,19 @@ class Yahoo:
             None,
             time_ns,
             _HOURS.get(hours, "EXTENDED"),
+            None if hours == 1 else known.regular,
         )
         events: list[Event] = [ticker]
         if late:
             return events
         if symbol in self._candled and hours == 1:
             events.append(_formed(known, ticker, float(get("last_size", 0)), began_anew))
+        if time_ns > known.time_ns:
+            known.halted_ns = None  # it trades
         known.time_ns, known.price, known.volume = time_ns, price, ticker.volume_24h
         known.open, known.high, known.low = ticker.open, ticker.high, ticker.low
         known.previous_close = ticker.previous_close
+        known.regular = price if hours == 1 else known.regular
         known.reference = Decimal(repr(price)) - Decimal(repr(change))
         return events
 
@@ -775,7 +852,6 @@ class Yahoo:
         if sent is not None or percent is not None:
             rate = Decimal(repr(float(percent or 0.0))) / 100
             return float(sent or 0.0), float(rate)
-            None if hours == 1 else known.regular,
         reference = known.reference
         if reference is None and known.previous_close is not None:
             reference = Decimal(repr(known.previous_close))
@@ -785,7 +861,6 @@ class Yahoo:
         return float(change), float(change / reference)
 
     # ------------------------------------------------------------ REST, as every venue
-        known.regular = price if hours == 1 else known.regular
 
     def markets(self) -> Query[list[InstrumentInfo]]:
         """What is well known and what is trending: Yahoo lists no whole market. `search` and `info` find the rest."""
@@ -797,12 +872,12 @@ class Yahoo:
                 found[info.symbol] = info
             return list(found.values())
 
-        return self._query(Request("/v1/finance/trending/US", {"count": "20"}, "finance"), read)
+        return self._query(Request("/v1/finance/trending/US", {"count": "20"}, "finance", life_s=_TRENDING_S), read)
 
     def tickers(self, symbols: Sequence[str]) -> Query[list[Ticker]]:
-        """Summaries of at most `tickers_a_call` symbols, by the chart, or by `quotes` once there is a pass.
+        """Summaries of at most `tickers_a_call` symbols: of one by the chart, of several by `quotes` with the pass.
 
-        A symbol Yahoo does not know fails the call; from `quotes` it is left out.
+        A symbol Yahoo does not know fails the call of one; from that of several it is left out.
         """
         if len(symbols) > self.tickers_a_call or not symbols:
             raise UsageError(
@@ -810,7 +885,7 @@ class Yahoo:
                 Text("Yahoo is asked for at most {count} symbols at a time.", {"count": self.tickers_a_call}),
                 Text("Ask for them one after the other."),
             )
-        if self._pass is not None:
+        if len(symbols) > 1:
             query = self.quotes(symbols)
             return Query(query.request, lambda response: [quote.ticker for quote in query.parse(response)])
 
@@ -831,7 +906,7 @@ class Yahoo:
         """Candles of regular trading that open in `[since_ns, until_ns)`: the newest page of them.
 
         A candle is closed once its bar, or its session, is over, the data's delay included; known is all up to the
-        first bar that is not. Of a time Yahoo no longer serves (see `history_days`) the page knows nothing.
+        first bar that is not. Of a time Yahoo no longer serves (see `served_since_ns`) the page knows nothing.
         """
         interval = _interval(timeframe)
         start_ns = max(since_ns, until_ns - interval.page_days * _DAY_NS)
@@ -851,9 +926,11 @@ class Yahoo:
             found = self._rows(known, result, timeframe, until_ns if now_ns is None else now_ns, "backfill", response)
             rows = [candle for candle, _ in found.rows if start_ns <= candle.open_ns < until_ns]
             known_until_ns = max(start_ns, min(until_ns, found.known_until_ns))
+            actions = _actions(known, result, found)
+            adjusted = {c.open_ns: a for c, a in found.rows if a is not None and c.closed}
             if start_ns > since_ns and not (known.first_ns is not None and start_ns <= known.first_ns):
-                return Page(rows, start_ns, known_until_ns, str(start_ns))
-            return Page(rows, since_ns, known_until_ns)
+                return Page(rows, start_ns, known_until_ns, str(start_ns), actions, adjusted)
+            return Page(rows, since_ns, known_until_ns, None, actions, adjusted)
 
         return self._query(request, read)
 
@@ -928,13 +1005,13 @@ class Yahoo:
                     found[hit.symbol] = _info(hit.symbol, name, hit.exchange or "", None, None)
             return list(found.values())
 
-        return self._query(Request("/v1/finance/search", params, "finance"), read)
+        return self._query(Request("/v1/finance/search", params, "finance", life_s=_SEARCH_S), read)
 
     def trending(self, region: str = "US") -> Query[list[InstrumentInfo]]:
         """What people of a region look at just now; Yahoo gives symbols only."""
         if not re.fullmatch("[A-Z]{2}", region):
             raise UsageError("bad_region", Text("{region!r} is no region.", {"region": region}), Text("Such as US."))
-        request = Request(f"/v1/finance/trending/{region}", {"count": "20"}, "finance")
+        request = Request(f"/v1/finance/trending/{region}", {"count": "20"}, "finance", life_s=_TRENDING_S)
         return self._query(request, self._read_trending)
 
     def news(self, symbol: str, count: int = 10) -> Query[list[Headline]]:
@@ -957,59 +1034,82 @@ class Yahoo:
             ]
             return sorted(found, key=lambda headline: -headline.published_ns)
 
-        return self._query(Request("/v1/finance/search", params, "finance"), read)
+        return self._query(Request("/v1/finance/search", params, "finance", life_s=_SEARCH_S), read)
 
-    def cookie(self) -> Query[Secret]:
-        """The first half of a pass: a page that is not there and yet sets the cookie `A3`."""
-        request = Request("/", {}, "guarded", host="fc.yahoo.com")
+    # ------------------------------------------------------------ REST, with a pass
 
-        def read(response: Response) -> Secret:
+    @property
+    def admitted(self) -> bool | None:
+        """Whether several tickers are had in one call just now; None: nobody has asked for a pass yet."""
+        return self._pass.admits if self._pass.is_asked else None
+
+    @property
+    def refusal(self) -> Text | None:
+        """Why they are not."""
+        return self._pass.refusal
+
+    def admission(self, now_ns: int) -> Query[None] | None:
+        """The cookie, then the crumb that is good with it: a pass for `quotes`. None: it is there, or has to wait."""
+        given = self._pass
+        if given.rests(now_ns):
+            return None
+        if given.crumb is not None:
+            given.refusal = None  # refused for a time only: it may be tried again
+            return None
+        return self._cookie() if given.cookie is None else self._crumb(given.cookie)
+
+    def turned_away(self, problem: WatchHamsterError) -> None:
+        """No pass was given: the chart goes on alone, and a pass is asked for again after a while."""
+        self._pass.refused(problem)
+
+    def _cookie(self) -> Query[None]:
+        """A page that is not there and yet sets the cookie `A3`."""
+
+        def read(response: Response) -> None:
             match = re.search(r"\bA3=([^;,\s]{1,4096})", response.headers.get("set-cookie", ""))
             if match is None:
                 raise _failure(response) or Unavailable(
                     "no_cookie", Text("Yahoo gave no cookie; block lists often keep its host out.")
                 )
-            return Secret(f"A3={match[1]}")
+            self._pass.cookie = Secret(f"A3={match[1]}")
 
-        return self._query(request, read)
+        return self._query(Request("/", {}, "guarded", host="fc.yahoo.com"), read)
 
-    def crumb(self, cookie: Secret) -> Query[Pass]:
-        """The second half: a word that is good only with its cookie. Give the pass to `use`."""
-        request = Request("/v1/test/getcrumb", {}, "guarded", headers={"Cookie": cookie.reveal()})
+    def _crumb(self, cookie: Secret) -> Query[None]:
+        """A word that is good only with its cookie."""
 
-        def read(response: Response) -> Pass:
+        def read(response: Response) -> None:
             text = response.body.decode("utf-8", "replace")
             if response.status != 200 or not re.fullmatch(r"[^\s<{]{1,32}", text):
                 raise _failure(response) or Unavailable("no_crumb", Text("Yahoo gave no crumb."))
-            return Pass(cookie, Secret(text))
+            self._pass.given(Secret(text))
 
-        return self._query(request, read)
-
-    def use(self, given: Pass | None) -> None:
-        """Ask `quotes` with this pass from now on. A pass that Yahoo refuses is dropped."""
-        self._pass = given
+        return self._query(Request("/v1/test/getcrumb", {}, "guarded", secret_headers={"Cookie": cookie}), read)
 
     def quotes(self, symbols: Sequence[str]) -> Query[list[Quote]]:
-        """Snapshots of up to 50 symbols, in their order; unknown ones are left out. Needs a pass (`use`)."""
+        """Snapshots of up to 50 symbols, in their order; unknown ones are left out. Needs a pass (see `admission`)."""
         given = self._pass
-        if given is None:
+        if given.cookie is None or given.crumb is None:
             raise UsageError(
                 "no_pass", Text("Yahoo's quotes need a cookie and a crumb."), Text("`quote` asks for one symbol.")
             )
-        params = {
-            "symbols": ",".join(map(_checked, symbols)),
-            "formatted": "false",
-            "crumb": given.crumb.reveal(),
-        }
-        request = Request("/v7/finance/quote", params, "guarded", headers={"Cookie": given.cookie.reveal()})
+        request = Request(
+            "/v7/finance/quote",
+            {"symbols": ",".join(map(_checked, symbols)), "formatted": "false"},
+            "guarded",
+            secret_params={"crumb": given.crumb},
+            secret_headers={"Cookie": given.cookie},
+            life_s=_QUOTE_S,
+        )
 
         def read(response: Response) -> list[Quote]:
             try:
                 rows = _decoded(response, _quote_body).quoteResponse.result or []
-            except Unavailable as refusal:
-                if refusal.code == "unauthorized":
-                    self._pass = None  # `tickers` goes on by the chart
+            except (Unavailable, BadFrame, Rejected) as problem:
+                if request.secret_params.get("crumb") == given.crumb:  # and no newer one
+                    given.refused(problem)
                 raise
+            given.worked()
             found = {row.symbol: row for row in rows if row.symbol in symbols}
             quotes = (self._row_quote(found[symbol], response) for symbol in symbols if symbol in found)
             return [quote for quote in quotes if quote is not None]
@@ -1019,17 +1119,17 @@ class Yahoo:
     # ------------------------------------------------------------ reading answers
 
     def _query(self, request: Request, read: Callable[[Response], _T]) -> Query[_T]:
-        """A query whose refusals say how long to rest: Yahoo does not, so each rest is twice the one before."""
+        """A query whose refusals say how long to rest: Yahoo seldom does, so each rest is twice the one before."""
 
         def parse(response: Response) -> _T:
             try:
                 answer = read(response)
             except RateLimited as refusal:
                 if refusal.retry_after_s is None:
-                    refusal.retry_after_s = min(_REFUSED_S * 2**self._refusals, _REFUSED_MAX_S)
-                self._refusals = min(self._refusals + 1, 5)
+                    refusal.retry_after_s = min(_REFUSED_S * 2 ** self._refusals[request.group], _REFUSED_MAX_S)
+                self._refusals[request.group] = min(self._refusals[request.group] + 1, 5)
                 raise
-            self._refusals = 0
+            self._refusals[request.group] = 0
             return answer
 
         return Query(request, parse)
@@ -1050,11 +1150,14 @@ class Yahoo:
             calendar = self._calendars.get(key)
             if calendar is None:
                 if exchange is not None:
-                    calendar = calendar_of(exchange.market, self._overrides.get(exchange.market))
+                    calendar = calendar_of(exchange.market, self._hours.get(exchange.market))
                 else:  # a market without a table: what Yahoo tells is all there is to know
                     market = Market(known.exchange or "?", known.zone or "UTC", ((),) * 7)
-                    calendar = Calendar(market, overrides=self._overrides.get(known.exchange))
+                    calendar = Calendar(market, overrides=self._hours.get(known.exchange))
                 self._calendars[key] = calendar
+            own = self._hours.get(known.symbol)
+            if own is not None:
+                calendar = calendar.overridden({**self._hours.get(calendar.market.code, {}), **own})
             known.calendar = calendar
         return known.calendar
 
@@ -1067,7 +1170,7 @@ class Yahoo:
 
     def _day_request(self, symbol: str) -> Request:
         params = {"range": "1d", "interval": "1d", "includePrePost": "false"}
-        return Request(f"/v8/finance/chart/{_checked(symbol)}", params, "finance")
+        return Request(f"/v8/finance/chart/{_checked(symbol)}", params, "finance", life_s=_CHART_S)
 
     def _chart_request(
         self, symbol: str, timeframe: Timeframe, since_ns: int, until_ns: int, extended: bool = False
@@ -1075,6 +1178,8 @@ class Yahoo:
         interval = _interval(timeframe)
         if timeframe.approximate_ns > _DAY_NS:
             since_ns = timeframe.open_ns(since_ns) - _DAY_NS  # a bar that is cut would be a wrong one
+        elif timeframe.approximate_ns == _DAY_NS:
+            until_ns += _DAY_NS  # a day that has begun by then is stamped with its session's open
         params = {
             "interval": interval.name,
             "period1": str(since_ns // SECOND_NS),
@@ -1082,7 +1187,7 @@ class Yahoo:
             "includePrePost": "true" if extended else "false",
             "events": "div,splits,capitalGains",
         }
-        return Request(f"/v8/finance/chart/{_checked(symbol)}", params, "finance")
+        return Request(f"/v8/finance/chart/{_checked(symbol)}", params, "finance", life_s=_CHART_S)
 
     def _learn(self, result: _Result, symbol: str, response: Response) -> _Known:
         """Remember what an answer says of its symbol."""
@@ -1138,6 +1243,10 @@ class Yahoo:
             meta.regularMarketVolume,
             None if now_ns is None else calendar.state(now_ns).upper(),
         )
+        if known.halted_ns is not None and time_ns <= known.halted_ns:  # of which the chart does not tell
+            ticker = msgspec.structs.replace(ticker, state="HALTED")
+        else:
+            known.halted_ns = None
         self._seed(known, ticker)
         extended = meta.fulldayPrice if meta.fulldayPrice != price else None
         exchange = _EXCHANGES.get(known.exchange)
@@ -1176,6 +1285,7 @@ class Yahoo:
             row.marketState,
             _number(row.regularMarketChange),
         )
+        known.halted_ns = ticker.event_ns if (row.marketState or "").upper() in _HALTED else None
         self._seed(known, ticker)
         extended, extended_s = _number(row.postMarketPrice), _number(row.postMarketTime)
         if (row.marketState or "").startswith("PRE") and row.preMarketPrice is not None:
@@ -1195,6 +1305,8 @@ class Yahoo:
     def _seed(self, known: _Known, ticker: Ticker) -> None:
         """What the stream will leave out. The stream's own, where newer, stays."""
         calendar = self._calendar(known)
+        if known.regular is None or ticker.event_ns >= known.time_ns:
+            known.regular = ticker.price  # REST's price is always one of regular trading
         day = calendar.day(ticker.event_ns)
         if known.time_ns >= 0 and (streamed := calendar.day(known.time_ns)) != day:
             if streamed > day:  # the stream is in a new day already, whose close before is this one's last price
@@ -1216,8 +1328,6 @@ class Yahoo:
         symbols = (hit.symbol for result in results for hit in result.quotes)
         return [_info(s, s, "", None, None) for s in dict.fromkeys(symbols) if s is not None and _SYMBOL.fullmatch(s)]
 
-        if known.regular is None or ticker.event_ns >= known.time_ns:
-            known.regular = ticker.price  # REST's price is always one of regular trading
     # ------------------------------------------------------------ bars
 
     def _rows(
@@ -1270,7 +1380,9 @@ class Yahoo:
             if before is not None:  # the live row beside its bar
                 b = before[0]
                 o, h, lo = b.open, max(b.high, h), min(b.low, lo)
-                v = max((x for x in (b.volume, v) if x is not None), default=None)
+                both = [x for x in (b.volume, v) if x is not None]
+                # A week's live row is today's alone; a day's is the day once more.
+                v = sum(both) if frame.approximate_ns > _DAY_NS and both else max(both, default=None)
             closed = bars.end_ns(open_ns) <= now_ns - bars.settles_ns
             candle = Candle(known.instrument, frame.name, open_ns, o, h, lo, c, v, None, closed, origin)
             found[open_ns] = (candle, a if a is not None and 0 < a < 1e15 else None)
@@ -1297,7 +1409,6 @@ class _Bars:
         self._extended = extended
         self.is_daily = frame.approximate_ns >= _DAY_NS
         self.settles_ns = _AUCTION_NS if self.is_daily else _SETTLED_NS
-        self._days: dict[dt.date, int] = {}  # a period's first day -> where its bar opens
         self._segments: list[Segment] = []
         self._told = sorted(s for s in told if s.phase == "regular")
         if not self.is_daily and times:
@@ -1318,10 +1429,7 @@ class _Bars:
     def open_ns(self, at_ns: int) -> int | None:
         """Where the bar begins that a row's time lies in; None for rows that were not asked for."""
         if self.is_daily:
-            first = self._first_day(self._day(at_ns))
-            if first not in self._days:
-                self._days[first] = self._stamp(first, at_ns)
-            return self._days[first]
+            return self._calendar.midnight_ns(self._first_day(self._day(at_ns)))
         segment = holding(self._segments, at_ns)
         if segment is None:
             return self._frame.open_ns(at_ns)
@@ -1330,6 +1438,10 @@ class _Bars:
             return None if holding(self._told, at_ns) is None else self._frame.open_ns(at_ns)
         assert self._frame.ns is not None
         return segment.since_ns + (at_ns - segment.since_ns) // self._frame.ns * self._frame.ns
+
+    def day_ns(self, at_ns: int) -> int:
+        """Where the local day begins that a row is of."""
+        return self._calendar.midnight_ns(self._day(at_ns))
 
     def _day(self, at_ns: int) -> dt.date:
         """The local day a row is of. Summer time has been seen to stamp one 22:00 or 23:00 of the evening before."""
@@ -1344,14 +1456,6 @@ class _Bars:
             return False
         day = self._day(at_ns)
         return day.month != self._first_day(day).month
-
-    def _stamp(self, first: dt.date, at_ns: int) -> int:
-        midnight_ns = self._calendar.midnight_ns(first)
-        if self._frame.name != "1d" or at_ns <= midnight_ns:
-            return midnight_ns
-        regular = self._calendar.regular(first)
-        # Of the past the stamp itself is the best word on when a session began; a live row's comes later than that.
-        return min(at_ns, regular[0].since_ns) if regular else at_ns
 
     def end_ns(self, open_ns: int) -> int:
         """When a bar is over: its length after, or with its session; a day with its last session."""
@@ -1446,7 +1550,7 @@ def _ranged(o: float, h: float, lo: float, c: float) -> tuple[float, float, floa
 
 
 def _actions(known: _Known, result: _Result, found: _Found) -> list[Action]:
-    """Dividends, gains and splits, each at the beginning of the bar that trades without it."""
+    """Dividends, gains and splits, each at the beginning of the first day that trades without it."""
     events = result.events or _Events()
     actions: list[Action] = []
     kinds: tuple[tuple[Literal["dividend", "gain"], dict[str, _Paid]], ...] = (
@@ -1455,15 +1559,15 @@ def _actions(known: _Known, result: _Result, found: _Found) -> list[Action]:
     )
     for kind, paid in kinds:
         for event in paid.values():
-            at_ns = found.bars.open_ns(event.date * SECOND_NS) if _is_time(event.date) else None
-            if at_ns is None or not 0 < event.amount < 1e12:
+            if not _is_time(event.date) or not 0 < event.amount < 1e12:
                 continue
             unit, count = major_unit(known.currency or "")
             factor = count if count > 1 and event.currency == unit else 1  # paid in pounds, quoted in pence
+            at_ns = found.bars.day_ns(event.date * SECOND_NS)
             actions.append(Action(known.instrument, at_ns, kind, event.amount * factor))
     for split in events.splits.values():
-        at_ns = found.bars.open_ns(split.date * SECOND_NS) if _is_time(split.date) else None
-        if at_ns is not None and 0 < split.numerator < 1e9 and 0 < split.denominator < 1e9:
+        if _is_time(split.date) and 0 < split.numerator < 1e9 and 0 < split.denominator < 1e9:
+            at_ns = found.bars.day_ns(split.date * SECOND_NS)
             actions.append(Action(known.instrument, at_ns, "split", split.numerator / split.denominator))
     return sorted(actions, key=lambda action: (action.at_ns, action.kind))
 
@@ -1570,12 +1674,11 @@ def _failure(response: Response, asked: str = "") -> WatchHamsterError | None:
     if status in (418, 429, 999) or (
         not is_json and ("Too Many Requests" in head or "999 Unable to process" in head or "error 999" in head)
     ):
-        told = response.headers.get("retry-after", "").strip()
         return RateLimited(
             "banned" if status == 418 else "rate_limited",
             Text("Yahoo refused (rate limit or bot check; HTTP {status}).", {"status": status}),
             Text("It is asked again by itself after a rest. Asking more often makes it worse."),
-            retry_after_s=float(told) if re.fullmatch(r"\d{1,9}(\.\d+)?", told) else None,
+            retry_after_s=_told_s(response),
             banned=status == 418,
         )
     location = response.headers.get("location", "")
@@ -1638,6 +1741,15 @@ def _no_data(response: Response) -> Unavailable:
     )
 
 
+def _told_s(response: Response) -> float | None:
+    """The `Retry-After` of a refusal, if it has one: seconds, or a date counted from the answer's own."""
+    told = response.headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", told):
+        return float(told)
+    until_ns, now_ns = _moment_ns(told), _date_ns(response)
+    return None if until_ns is None or now_ns is None else max(0.0, (until_ns - now_ns) / SECOND_NS)
+
+
 def _number(value: float | _Raw | None) -> float | None:
     """A number that may come wrapped."""
     return value.raw if isinstance(value, _Raw) else value
@@ -1645,10 +1757,15 @@ def _number(value: float | _Raw | None) -> float | None:
 
 def _date_ns(response: Response) -> int | None:
     """The venue's time when it answered, to the second, if it says."""
+    return _moment_ns(response.headers.get("date", ""))
+
+
+def _moment_ns(text: str) -> int | None:
+    """A date as HTTP writes it."""
     try:
-        moment = parsedate_to_datetime(response.headers["date"])
+        moment = parsedate_to_datetime(text)
         return int(moment.replace(tzinfo=moment.tzinfo or dt.UTC).timestamp()) * SECOND_NS
-    except (KeyError, ValueError, OverflowError):
+    except (ValueError, OverflowError):
         return None
 
 
@@ -1750,16 +1867,18 @@ def parse_chart(body: bytes) -> Imported:
             extras[candle.open_ns] = (adjusted, {})
         else:
             rejected.append((order.get(candle.open_ns, len(order) - 1), "it was still open when this was recorded"))
-    for action in _actions(known, result, found):
-        if action.at_ns in extras:
-            paid = extras[action.at_ns][1]
+    actions = _actions(known, result, found)
+    for action in actions:
+        bar_ns = found.bars.open_ns(action.at_ns)
+        if bar_ns in extras:
+            paid = extras[bar_ns][1]
             paid[action.kind] = paid.get(action.kind, 0.0) + action.amount
     told = [
         (open_ns, adjusted, paid.get("dividend"), paid.get("split"), paid.get("gain"))
         for open_ns, (adjusted, paid) in sorted(extras.items())
         if adjusted is not None or paid
     ]
-    return Imported(candles, sorted(rejected), told)
+    return Imported(candles, sorted(rejected), told, actions)
 
 
 # ---------------------------------------------------------------- what people ask for by name
