@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from tests.virtual_time import VirtualClock
-from watchhamster.core.instruments import InstrumentInfo
+from watchhamster.core.instruments import InstrumentInfo, PriceSteps
 from watchhamster.core.market import Book, Candle, Event, Ticker, Trade
 from watchhamster.core.ports import (
     BadFrame,
@@ -34,7 +35,7 @@ from watchhamster.core.ports import (
 )
 from watchhamster.core.sessions import Session
 from watchhamster.core.text import Text
-from watchhamster.core.timeframes import Timeframe
+from watchhamster.core.timeframes import UTC, Grid, Timeframe
 
 PAGE = 100  # trades a call
 _events = msgspec.json.Decoder(list[Trade | Book | Ticker | Candle])
@@ -60,6 +61,16 @@ class MemoryVenue:
         self.policy = policy or FeedPolicy()
 
     def session(self, symbol: str, now_ns: int) -> Session | None:
+        return None
+
+    def grid(self, symbol: str) -> Grid:
+        return UTC
+
+    def described(self, symbol: str) -> InstrumentInfo:
+        steps = PriceSteps((Decimal(0),), (Decimal("0.01"),))
+        return InstrumentInfo(f"memory:{symbol}", symbol, symbol, "KRW", {}, steps, Decimal(0))
+
+    def served_since_ns(self, timeframe: Timeframe, now_ns: int) -> int | None:
         return None
 
     def stream_url(self, base_url: str) -> str:

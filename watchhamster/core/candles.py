@@ -22,7 +22,7 @@ import numpy as np
 
 from watchhamster.core.bars import Bars, Ints
 from watchhamster.core.market import Candle, Origin, Trade
-from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
+from watchhamster.core.timeframes import SECOND_NS, UTC, Grid, Timeframe, timeframe
 
 SECOND = timeframe("1s")
 FOREVER = 1 << 62
@@ -300,7 +300,7 @@ def build(
     return candles
 
 
-def fold(candles: Iterable[Candle], tf: Timeframe) -> list[Candle]:
+def fold(candles: Iterable[Candle], tf: Timeframe, grid: Grid = UTC) -> list[Candle]:
     """Closed candles of a larger timeframe from those of a smaller one, oldest first, of one instrument.
 
     The last one is closed only if the caller knows that nothing more belongs to it; it is returned all the same.
@@ -308,7 +308,7 @@ def fold(candles: Iterable[Candle], tf: Timeframe) -> list[Candle]:
     folded: list[Candle] = []
     bar, total, last = 0, None, None
     for candle in candles:
-        open_ns = tf.open_ns(candle.open_ns)
+        open_ns = grid.open_ns(tf, candle.open_ns)
         if last is not None and total is not None and open_ns != bar:
             folded.append(_folded(last, tf, bar, total))
             total = None
@@ -319,11 +319,11 @@ def fold(candles: Iterable[Candle], tf: Timeframe) -> list[Candle]:
     return folded
 
 
-def fold_bars(bars: Bars, tf: Timeframe) -> Bars:
+def fold_bars(bars: Bars, tf: Timeframe, grid: Grid = UTC) -> Bars:
     """The same over columns: sums run left to right, so the bits are those of `fold`."""
     if len(bars) == 0:
         return bars
-    opens = _opens(bars.open_ns, tf)
+    opens = _opens(bars.open_ns, tf, grid)
     starts = np.flatnonzero(np.concatenate(([True], opens[1:] != opens[:-1])))
     ends = np.append(starts[1:], len(opens))
     groups = np.repeat(np.arange(len(starts)), ends - starts)
@@ -340,15 +340,15 @@ def fold_bars(bars: Bars, tf: Timeframe) -> Bars:
     )
 
 
-def _opens(times: Ints, tf: Timeframe) -> Ints:
-    if tf.ns is not None:
+def _opens(times: Ints, tf: Timeframe, grid: Grid) -> Ints:
+    if tf.ns is not None and grid is UTC:
         first = tf.open_ns(int(times[0]))
         return (times - first) // tf.ns * tf.ns + first
     opens = np.empty_like(times)
     at = 0
     while at < len(times):
-        bar = tf.open_ns(int(times[at]))
-        stop = int(np.searchsorted(times, tf.next_ns(bar)))
+        bar = grid.open_ns(tf, int(times[at]))
+        stop = max(at + 1, int(np.searchsorted(times, grid.next_ns(tf, bar))))
         opens[at:stop] = bar
         at = stop
     return opens

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from watchhamster.core.instruments import Headline, InstrumentInfo
     from watchhamster.core.market import Book, Candle, Event, Ticker, Trade
     from watchhamster.core.sessions import Calendar, Hours, Session
-    from watchhamster.core.timeframes import Timeframe
+    from watchhamster.core.timeframes import Grid, Timeframe
 
 T = TypeVar("T")
 
@@ -211,6 +211,9 @@ class Venue(Protocol):
 
     def served_since_ns(self, timeframe: Timeframe, now_ns: int) -> int | None:
         """No candles of the timeframe are answered from before; None: from the first trade on."""
+
+    def grid(self, symbol: str) -> Grid:
+        """Where its bars begin and end, and when they are final: `core.timeframes.UTC` if it never closes."""
 
     # the stream
     def stream_url(self, base_url: str) -> str:

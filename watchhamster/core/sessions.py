@@ -24,9 +24,10 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from watchhamster.core.bars import Span
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
-from watchhamster.core.timeframes import SECOND_NS
+from watchhamster.core.timeframes import SECOND_NS, Grid, Timeframe
 
 Phase = Literal["pre", "regular", "post", "closed"]
 Part: TypeAlias = tuple[Literal["pre", "regular", "post"], int, int]  # from and until a minute of the local day
@@ -36,6 +37,7 @@ ClosedDays: TypeAlias = Callable[[int], Mapping[dt.date, str]]  # year -> days w
 _DAY: Final = dt.timedelta(days=1)
 _HORIZON: Final = 21  # days looked ahead for the next opening; the longest closure known here is 12
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_DAY_NS: Final = 86400 * SECOND_NS
 
 
 class Segment(msgspec.Struct, frozen=True, order=True):
@@ -52,6 +54,7 @@ class Session(msgspec.Struct, frozen=True):
     phase: Phase
     until_ns: int | None  # when that ends; None: not within the days looked ahead
     next_open_ns: int | None  # when regular trading begins next; None: it has not closed, or nobody knows
+    halted_ns: int | None = None  # since when the symbol does not trade although its market may
 
     @property
     def is_open(self) -> bool:
@@ -220,6 +223,12 @@ class Calendar:
         self._told: dict[dt.date, tuple[Segment, ...]] = {}
         self._days: dict[dt.date, tuple[Segment, ...]] = {}
 
+    def overridden(self, overrides: Mapping[dt.date, Hours]) -> Calendar:
+        """The same market with this word of the user in place of the one before; what the venue told is kept."""
+        other = Calendar(self.market, self._closed, overrides)
+        other._told = dict(self._told)
+        return other
+
     def tell(self, periods: Iterable[Segment], told_ns: int | None = None) -> None:
         """Take the venue's word on the days of these periods (whole days: every segment of a day at once).
 
@@ -338,6 +347,164 @@ def always_open() -> Calendar:
     return Calendar(MARKETS["24/7"])
 
 
+# ---------------------------------------------------------------- where bars lie
+
+
+class SessionGrid(Grid):
+    """The bars of a market with sessions, on its calendar's local days.
+
+    Bars below a day are counted from a regular session's beginning and end with it at the latest. A day's bar begins at
+    local midnight, is over with the day's last regular session, and one of several days with their last. `settles_ns`
+    and `day_settles_ns` are how long after its end what the venue says of a bar (of a day or more) is final.
+    Where nothing is known of the hours, bars below a day lie by UTC and days end at midnight.
+    """
+
+    def __init__(self, calendar: Calendar, settles_ns: int = 0, day_settles_ns: int = 0) -> None:
+        self.calendar = calendar
+        self._settles_ns = settles_ns
+        self._day_settles_ns = day_settles_ns
+
+    def open_ns(self, frame: Timeframe, at_ns: int) -> int:
+        """Where the bar that holds a moment begins; between sessions, the last one before it."""
+        if _is_daily(frame):
+            return self.calendar.midnight_ns(_first_day(frame, self.calendar.day(at_ns)))
+        segment = self._last_before(at_ns)
+        if segment is None:
+            return frame.open_ns(at_ns)
+        assert frame.ns is not None
+        return segment.since_ns + (min(at_ns, segment.until_ns - 1) - segment.since_ns) // frame.ns * frame.ns
+
+    def end_ns(self, frame: Timeframe, open_ns: int) -> int:
+        """When a bar is over: its length after it began, or with its session."""
+        calendar = self.calendar
+        if _is_daily(frame):
+            first = _first_day(frame, calendar.day(open_ns))
+            after = _next_first_day(frame, first)
+            days = (after - n * _DAY for n in range(1, min((after - first).days, _HORIZON) + 1))
+            regular = next((found for day in days if (found := calendar.regular(day))), None)
+            return regular[-1].until_ns if regular else calendar.midnight_ns(after)
+        segment = self._last_before(open_ns)
+        if segment is None or open_ns >= segment.until_ns:
+            return frame.next_ns(open_ns)
+        assert frame.ns is not None
+        return min(open_ns + frame.ns, segment.until_ns)
+
+    def next_ns(self, frame: Timeframe, open_ns: int) -> int:
+        """Where the bar after it begins: at its end, or with the next session."""
+        if _is_daily(frame):
+            first = _next_first_day(frame, _first_day(frame, self.calendar.day(open_ns)))
+            if (frame.unit, frame.count) == ("d", 1) and self.calendar.market.has_hours:
+                days = (first + n * _DAY for n in range(_HORIZON))
+                first = next((day for day in days if self.calendar.regular(day)), first)
+            return self.calendar.midnight_ns(first)
+        end_ns = self.end_ns(frame, open_ns)
+        if self._last_before(end_ns) is None:
+            return end_ns
+        ahead = self.calendar.between(end_ns, end_ns + _HORIZON * _DAY_NS)
+        return next((max(s.since_ns, end_ns) for s in ahead if s.phase == "regular"), end_ns)
+
+    def settled_ns(self, frame: Timeframe, now_ns: int) -> int:
+        """Every bar that opens before is over, and what the venue says of it is final."""
+        now_ns -= self._day_settles_ns if _is_daily(frame) else self._settles_ns
+        open_ns = self.open_ns(frame, now_ns)
+        end_ns = self.end_ns(frame, open_ns)
+        return end_ns if end_ns <= now_ns else open_ns
+
+    def before_ns(self, frame: Timeframe, at_ns: int, bars: int) -> int:
+        """Where to begin for so many bars before a moment, if all of them traded."""
+        calendar, day = self.calendar, self.calendar.day(at_ns)
+        if frame.approximate_ns > _DAY_NS or not calendar.market.has_hours:
+            return super().before_ns(frame, at_ns, bars)
+        begin_ns, closed = at_ns, 0
+        while bars > 0 and closed < _HORIZON:
+            regular = [s for s in calendar.regular(day) if s.since_ns < at_ns]
+            closed = 0 if regular else closed + 1
+            for segment in reversed(regular):
+                if bars > 0:
+                    length_ns = min(segment.until_ns, at_ns) - segment.since_ns
+                    bars -= 1 if _is_daily(frame) else max(1, length_ns // frame.approximate_ns)
+                    begin_ns = segment.since_ns
+            day -= _DAY
+        return self.open_ns(frame, begin_ns)
+
+    def room(self, frame: Timeframe, since_ns: int, until_ns: int) -> list[tuple[int, int]]:
+        """The stretches of `[since_ns, until_ns)` that bars may lie in: regular sessions, or days that have some."""
+        calendar = self.calendar
+        if frame.approximate_ns > _DAY_NS or not calendar.market.has_hours:
+            return [(since_ns, until_ns)]
+        found: list[tuple[int, int]] = []
+        day, last = calendar.day(since_ns), calendar.day(max(since_ns, until_ns - 1))
+        while day <= last:
+            regular = calendar.regular(day)
+            spans = [(s.since_ns, s.until_ns) for s in regular]
+            if _is_daily(frame) and regular:
+                spans = [(calendar.midnight_ns(day), calendar.midnight_ns(day + _DAY))]
+            for begin_ns, end_ns in spans:
+                begin_ns, end_ns = max(begin_ns, since_ns), min(end_ns, until_ns)
+                if found and found[-1][1] == begin_ns < end_ns:
+                    found[-1] = (found[-1][0], end_ns)
+                elif begin_ns < end_ns:
+                    found.append((begin_ns, end_ns))
+            day += _DAY
+        return found
+
+    def _last_before(self, at_ns: int) -> Segment | None:
+        """The regular segment that holds a moment, or else the last one that began before it."""
+        day = self.calendar.day(at_ns)
+        for n in range(_HORIZON if self.calendar.market.has_hours else 1):
+            for segment in reversed(self.calendar.regular(day - n * _DAY)):
+                if segment.since_ns <= at_ns and (self.calendar.market.has_hours or at_ns < segment.until_ns):
+                    return segment
+        return None
+
+
+def closures_told(spans: Iterable[Span], grid: Grid, frame: Timeframe) -> list[Span]:
+    """Coverage in which the time a market was closed is known to have no trade, whether it was fetched or not."""
+    found: list[Span] = []
+
+    def add(since_ns: int, until_ns: int, state: Literal["no_trade", "not_fetched"]) -> None:
+        if found and found[-1].state == state and state == "no_trade":
+            since_ns = found.pop().since_ns
+        if since_ns < until_ns:
+            found.append(Span(since_ns, until_ns, state, 0))
+
+    for span in spans:
+        if span.state == "candles":
+            found.append(span)
+            continue
+        at_ns = span.since_ns
+        missing = span.state == "not_fetched"
+        for since_ns, until_ns in grid.room(frame, span.since_ns, span.until_ns) if missing else ():
+            if at_ns < since_ns:
+                add(at_ns, since_ns, "no_trade")
+            add(since_ns, until_ns, "not_fetched")
+            at_ns = until_ns
+        if at_ns < span.until_ns:
+            add(at_ns, span.until_ns, "no_trade")
+    return found
+
+
+def _is_daily(frame: Timeframe) -> bool:
+    return frame.approximate_ns >= _DAY_NS
+
+
+def _first_day(frame: Timeframe, day: dt.date) -> dt.date:
+    """The first local day of the period that holds a day."""
+    return _day_of(frame.open_ns(_days_ns(day)))
+
+
+def _next_first_day(frame: Timeframe, first: dt.date) -> dt.date:
+    return _day_of(frame.next_ns(_days_ns(first)))
+
+
+def _days_ns(day: dt.date) -> int:
+    return (day - _EPOCH.date()).days * _DAY_NS
+
+
+def _day_of(days_ns: int) -> dt.date:
+    return _EPOCH.date() + dt.timedelta(days=days_ns // _DAY_NS)
+
+
 # ---------------------------------------------------------------- the user's word
 
 _PART: Final = re.compile(r"(?:(pre|regular|post)\s+)?(\d{1,2}):(\d\d)\s*-\s*(\d{1,2}):(\d\d)")
@@ -363,6 +530,25 @@ def overrides_of(days: Mapping[str, str]) -> dict[dt.date, Hours]:
                 Text("Write a day as 2026-12-24 and its hours as 09:00-12:00, or as closed."),
             ) from None
         found[day] = tuple(parts)
+    return found
+
+
+def hours_of(text: str) -> dict[str, dict[dt.date, Hours]]:
+    """Overrides by market or symbol from one line: `XKRX 2026-12-24 closed; AAPL 2026-11-27 09:30-13:00`.
+
+    Raises `UsageError` (`bad_hours`) naming the day, or the part that names none.
+    """
+    found: dict[str, dict[dt.date, Hours]] = {}
+    for entry in filter(None, map(str.strip, text.split(";"))):
+        name, _, rest = entry.partition(" ")
+        day, _, hours = rest.strip().partition(" ")
+        if not hours.strip():
+            raise UsageError(
+                "bad_hours",
+                Text("{entry!r} names no market, day and hours.", {"entry": entry}),
+                Text("Write XKRX 2026-12-24 closed, or AAPL 2026-12-24 09:30-13:00; a semicolon goes between two."),
+            )
+        found.setdefault(name, {}).update(overrides_of({day: hours}))
     return found
 
 

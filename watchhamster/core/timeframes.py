@@ -1,10 +1,11 @@
-"""Timeframes: `1s`, `1m`, `4h`, `1d`, `1w`, `1M`, `1y`, and where their candles begin (UTC)."""
+"""Timeframes: `1s`, `1m`, `4h`, `1d`, `1w`, `1M`, `1y`, and where their candles begin: by UTC, or on another grid."""
 
 from __future__ import annotations
 
 import datetime as dt
 import re
 from functools import lru_cache
+from typing import Final
 
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
@@ -69,6 +70,40 @@ class Timeframe:
     @property
     def _months(self) -> int:
         return self.count * (12 if self.unit == "y" else 1)
+
+
+class Grid:
+    """Where an instrument's bars begin and end: here by UTC, as at a venue that never closes.
+
+    Where markets close, `core.sessions.SessionGrid` answers the same questions.
+    """
+
+    def open_ns(self, frame: Timeframe, at_ns: int) -> int:
+        """Where the bar that holds a moment begins; between sessions, the last one before it."""
+        return frame.open_ns(at_ns)
+
+    def end_ns(self, frame: Timeframe, open_ns: int) -> int:
+        """When a bar is over: nothing that trades from then on belongs to it."""
+        return frame.next_ns(open_ns)
+
+    def next_ns(self, frame: Timeframe, open_ns: int) -> int:
+        """Where the bar after it begins: at its end, or with the next session."""
+        return self.end_ns(frame, open_ns)
+
+    def settled_ns(self, frame: Timeframe, now_ns: int) -> int:
+        """Every bar that opens before is over, and what the venue says of it is final."""
+        return frame.open_ns(now_ns)
+
+    def before_ns(self, frame: Timeframe, at_ns: int, bars: int) -> int:
+        """Where to begin for so many bars before a moment, if all of them traded."""
+        return at_ns - bars * frame.approximate_ns
+
+    def room(self, frame: Timeframe, since_ns: int, until_ns: int) -> list[tuple[int, int]]:
+        """The stretches of `[since_ns, until_ns)` that bars may lie in."""
+        return [(since_ns, until_ns)]
+
+
+UTC: Final = Grid()
 
 
 def _month_ns(months: int) -> int:

@@ -49,7 +49,7 @@ from watchhamster.core.ports import (
 )
 from watchhamster.core.sessions import Session
 from watchhamster.core.text import Text
-from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
+from watchhamster.core.timeframes import SECOND_NS, UTC, Grid, Timeframe, timeframe
 
 VENUE: Final = "upbit"
 BOOK_LEVELS: Final = 15  # streamed and asked for; Upbit serves 1, 5, 15 or 30
@@ -461,6 +461,20 @@ class Upbit:
     def session(self, symbol: str, now_ns: int) -> Session | None:
         """None: Upbit never closes."""
         return None
+
+    def grid(self, symbol: str) -> Grid:
+        """By UTC."""
+        return UTC
+
+    def described(self, symbol: str) -> InstrumentInfo:
+        """What can be said of an instrument by its symbol alone."""
+        quote, _, base = symbol.partition("-")
+        least = _LEAST_TOTAL.get(quote, Decimal(0))
+        return InstrumentInfo(instrument_of(VENUE, symbol), symbol, base, quote, {}, price_steps(symbol), least)
+
+    def served_since_ns(self, timeframe: Timeframe, now_ns: int) -> int | None:
+        """Three months of seconds; all others are served from the market's first trade on."""
+        return now_ns - _SECONDS_KEPT_NS if timeframe.name == "1s" else None
 
     # ------------------------------------------------------------ the stream
 

@@ -63,7 +63,7 @@ from watchhamster.core.ports import (
     WatchHamsterError,
 )
 from watchhamster.core.secret import Secret
-from watchhamster.core.sessions import Calendar, Hours, Market, Segment, Session, holding
+from watchhamster.core.sessions import Calendar, Hours, Market, Segment, Session, SessionGrid, holding
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
 from watchhamster.venues.calendars import calendar_of
@@ -681,6 +681,12 @@ class Yahoo:
         session = self.calendar(symbol).session(now_ns)
         halted_ns = self._of(symbol).halted_ns
         return session if halted_ns is None else msgspec.structs.replace(session, halted_ns=halted_ns)
+
+    def grid(self, symbol: str) -> SessionGrid:
+        """Bars by the market's sessions and local days; final once the data's delay, and an auction, are over."""
+        known = self._of(symbol)
+        delay_ns = self._delay_ns(known)
+        return SessionGrid(self._calendar(known), delay_ns + _SETTLED_NS, delay_ns + _AUCTION_NS)
 
     def described(self, symbol: str) -> InstrumentInfo:
         """What can be said of an instrument by its symbol alone; its names, where it is one of the best known."""
