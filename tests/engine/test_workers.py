@@ -230,11 +230,16 @@ async def test_nothing_outlives_a_killed_owner(tmp_path: Path) -> None:
             """
         )
     )
+    worker, block = _kill_in_the_middle(script)
+    await until(lambda: not psutil.pid_exists(int(worker)) and block.lstrip("/") not in blocks())
+
+
+def _kill_in_the_middle(script: Path) -> list[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     ) as owner:
         assert owner.stdout is not None
-        worker, block = owner.stdout.readline().split()
+        line = owner.stdout.readline()
         os.kill(owner.pid, signal.SIGKILL)
-    await until(lambda: not psutil.pid_exists(int(worker)) and block.lstrip("/") not in blocks())
+    return line.split()
