@@ -15,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib import import_module
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import quote, urlsplit
@@ -31,6 +32,7 @@ from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
 
 from watchhamster.core.ports import FrameSink, RateLimited, Request, Response, Stream, Unavailable, WatchHamsterError
+from watchhamster.core.secret import Secret
 from watchhamster.core.text import Text
 
 picows: Any
@@ -71,19 +73,34 @@ class HttpWire:
         self._user_agent = user_agent
         self._given = verify if isinstance(verify, ssl.SSLContext) else None
         self._client: httpx.AsyncClient | None = None
+        self._asking: set[asyncio.Task[Response]] = set()
         self._streams: set[_Connection] = set()
         self._dial = _dial_websockets if fast is False or picows is None else _dial_picows
 
     async def request(self, request: Request) -> Response:
         """One answer within 10 s. Raises `Unavailable` when none came; any HTTP status is an answer."""
+        asking = asyncio.get_running_loop().create_task(self._ask(request))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        try:
+            return await asking
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                raise
+            raise Unavailable(
+                "dropped", Text("The request to {venue} was given up here.", {"venue": self.name})
+            ) from None
+
+    async def _ask(self, request: Request) -> Response:
         url = self._base_of(request) + quote(request.path, safe="/:@!$&'()*+,;=~")  # httpx would leave a ^ as it is
+        params = {**request.params, **_revealed(request.secret_params)}
+        headers = {**request.headers, **_revealed(request.secret_headers)}
         try:
             client = self._client or await self._new_client()
             async with (
                 asyncio.timeout(ANSWER_S),
-                client.stream(
-                    request.method, url, params=dict(request.params) or None, headers=dict(request.headers) or None
-                ) as answer,
+                client.stream(request.method, url, params=params or None, headers=headers or None) as answer,
             ):
                 body = bytearray()
                 async for part in answer.aiter_bytes():
@@ -126,6 +143,10 @@ class HttpWire:
     async def close(self) -> None:
         """Drop every socket; the wire may be used again."""
         await asyncio.gather(*(stream.close() for stream in tuple(self._streams)))
+        asking = tuple(self._asking)
+        for request in asking:  # a socket that is being connected is in no pool that could be closed
+            request.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
         if self._client is not None:
             client, self._client = self._client, None
             await client.aclose()
@@ -144,6 +165,7 @@ class HttpWire:
                 verify=tls,
                 headers={"User-Agent": self._user_agent, "Accept": "application/json"},
                 timeout=ANSWER_S,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # what is kept, a venue keeps
                 trust_env=urlsplit(self.base_url).hostname not in _LOOPBACK,
             )
         return self._client
@@ -202,6 +224,10 @@ def _trusted(use: Literal["http", "stream"]) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
+
+
+def _revealed(secrets: Mapping[str, Secret]) -> dict[str, str]:
+    return {name: secret.reveal() for name, secret in secrets.items()}
 
 
 def _causes(problem: BaseException) -> list[BaseException]:
