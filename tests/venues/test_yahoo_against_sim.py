@@ -86,12 +86,11 @@ async def test_what_rest_knows_of_instruments() -> None:
         assert "AAPL" in [info.symbol for info in await call(wire, venue.search("apple"))]
         assert "005930.KS" in [info.symbol for info in await call(wire, venue.search("삼성전자"))]
         assert all(headline.url for headline in await call(wire, venue.news("AAPL")))
-        given = await call(wire, venue.crumb(await call(wire, venue.cookie())))
-        venue.use(given)
+        while (admission := venue.admission(sim.now_ns())) is not None:
+            await call(wire, admission)
         tickers = await call(wire, venue.tickers(["AAPL", "NOPE", "005930.KS"]))
         assert [ticker.instrument for ticker in tickers] == ["yahoo:AAPL", "yahoo:005930.KS"]
         assert tickers[1].price == samsung.ticker.price and tickers[1].change == samsung.ticker.change
-        venue.use(None)
         with pytest.raises(Rejected) as unknown:
             await call(wire, venue.quote("NOPE"))
         assert unknown.value.code == "unknown_instrument"

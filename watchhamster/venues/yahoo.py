@@ -1697,7 +1697,7 @@ def _failure(response: Response, asked: str = "") -> WatchHamsterError | None:
             Text("It does so in some countries. Open finance.yahoo.com in a browser there; data may still stay away."),
         )
     if not is_json:
-        return None
+        return _refused("Unauthorized", "", status, asked) if status == 401 else None
     try:
         body = _any_body(response.body)
     except (ValueError, RecursionError):
