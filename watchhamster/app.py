@@ -52,6 +52,8 @@ from watchhamster.venues.upbit import price_steps
 
 _STARTED_KEY = "started_before"
 FIRST_LIST = ("KRW-BTC", "KRW-ETH", "KRW-XRP", "KRW-SOL", "KRW-DOGE", "KRW-ADA", "KRW-SHIB", "KRW-LINK")
+# The real Yahoo is asked about nothing before its caution was read; the built-in one may be.
+DEMO_LIST = ("AAPL", "NVDA", "^GSPC", "005930.KS", "000660.KS", "^KS11", "VOD.L", "KRW=X")
 PICTURED_NS = 12 * 3600 * SECOND_NS  # before the moment of pictures
 _PICTURED: tuple[tuple[str, str, tuple[str, ...], str, Severity], ...] = (
     ("RSI 14 < 30", "rsi(close, 14) < 30", ("upbit:KRW-BTC", "upbit:KRW-ETH"), "5m", "warning"),
@@ -203,7 +205,9 @@ async def _engine(
         parts[name] = Part(feed, caller)
     if options.replay is None and desk.get(_STARTED_KEY) is None:  # a first start shows a market, not a form
         if not desk.watch_list():
-            await desk.set_watch_list([instrument_of("upbit", symbol) for symbol in FIRST_LIST])
+            first = [instrument_of("upbit", symbol) for symbol in FIRST_LIST]
+            first += [instrument_of("yahoo", symbol) for symbol in DEMO_LIST if options.demo]
+            await desk.set_watch_list(first)
         await desk.put(_STARTED_KEY, b"1")
     only = [instrument_of(*split_instrument(instrument, "upbit")) for instrument in options.instruments] or None
     recorded = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +14,10 @@ import msgspec
 import numpy as np
 
 from watchhamster.core.bars import Bars, Span
-from watchhamster.core.instruments import InstrumentInfo, PriceSteps
+from watchhamster.core.instruments import Headline, InstrumentInfo, PriceSteps
 from watchhamster.core.market import Book, Candle, Event, FeedChanged, Ticker, Trade
+from watchhamster.core.ports import Kind, WatchHamsterError
+from watchhamster.core.sessions import Calendar, Session
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, timeframe
 from watchhamster.engine.board import Board
@@ -91,6 +94,12 @@ class FakeEngine:
         self.stopped = False
         self.on_show: Callable[[], None] | None = None
         self.on_notify: Callable[[str, str], bool] | None = None
+        self.found: dict[str, list[InstrumentInfo]] = {}  # what venues that are searched find
+        self.searching: asyncio.Event | None = None  # an answer waits for it
+        self.refusal: WatchHamsterError | None = None  # of a search
+        self.headlines: list[Headline] = []
+        self.calendars: dict[str, Calendar] = {}
+        self.cautions: dict[str, Text] = {}
         self._rng = random.Random(seed)
         self._observers: list[Callable[[Event | Alert], None]] = []
         self._rules: list[Rule] = []
@@ -235,6 +244,40 @@ class FakeEngine:
 
     def forming(self, instrument: str, timeframe_: str) -> Candle | None:
         return self.board.forming(instrument, timeframe_)
+
+    def searches(self) -> list[str]:
+        return list(self.found)
+
+    async def search(self, venue: str, text: str) -> list[InstrumentInfo]:
+        self.asked.append(("search", venue, text))
+        while self.searching is not None:
+            await self.searching.wait()
+        if self.refusal is not None:
+            raise self.refusal
+        found = [info for info in self.found[venue] if text.casefold() in f"{info.symbol} {info.names}".casefold()]
+        self._infos |= {info.instrument: info for info in found}
+        return found
+
+    async def news(self, instrument: str, count: int = 10) -> list[Headline]:
+        self.asked.append(("news", instrument))
+        return list(self.headlines)
+
+    def kinds(self, instrument: str) -> tuple[Kind, ...]:
+        return ("ticker", "candle") if instrument.startswith("yahoo:") else ("ticker", "trade", "book", "candle")
+
+    def calendar(self, instrument: str) -> Calendar | None:
+        return self.calendars.get(instrument)
+
+    def session(self, instrument: str) -> Session | None:
+        calendar = self.calendars.get(instrument)
+        return None if calendar is None else calendar.session(self.clock.now_ns())
+
+    def caution(self, venue: str) -> Text | None:
+        return self.cautions.get(venue)
+
+    async def accept_caution(self, venue: str) -> None:
+        self.asked.append(("accept_caution", venue))
+        self.cautions.pop(venue, None)
 
     def watch_list(self) -> list[str]:
         return list(self._watch_list)

@@ -150,6 +150,21 @@ class Backfill:
         self, instrument: str, since_ns: int, until_ns: int, *, priority: Priority = "bulk"
     ) -> list[Trade]:
         """Every trade in `[since_ns, until_ns)` that the venue still has, ordered by (`event_ns`, `id`).
+    async def coverage(self, instrument: str, timeframe: Timeframe | str, since_ns: int, until_ns: int) -> list[Span]:
+        """What is known of a span, oldest first and without holes. Of a closed market nothing is `not_fetched`."""
+        tf = timeframe_of(timeframe) if isinstance(timeframe, str) else timeframe
+        venue, symbol = split_instrument(instrument)
+        spans = await self._store.coverage(instrument, tf.name, since_ns, until_ns)
+        return closures_told(spans, self._caller_for(venue).venue.grid(symbol), tf)
+
+    def fetched_as(self, instrument: str, timeframe: Timeframe) -> Timeframe:
+        """The timeframe whose candles the venue is asked for where these are wanted: the same, or what they fold from.
+
+        So this is the one whose coverage tells what was never fetched.
+        """
+        served = self._caller_for(split_instrument(instrument)[0]).venue.timeframes
+        return timeframe if timeframe.name in served else _base_of(timeframe, served) or timeframe
+
 
         Raises `Rejected` (`history_too_short`) when the venue no longer knows all of the span.
         """

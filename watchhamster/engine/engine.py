@@ -831,11 +831,21 @@ class Engine:
             try:
                 async with self._infos_lock:
                     await self._read_instruments()
+                await self._name()
             except WatchHamsterError as error:
                 log.info("the list of instruments has to wait: %s", error)
                 await self.clock.sleep(AGAIN_S)
             else:
                 await self.clock.sleep(LISTED_S)
+
+    async def _name(self) -> None:
+        """Ask about what is watched of a venue that lists no whole market: nothing else tells its names."""
+        for instrument in self._wanted():
+            venue, symbol = split_instrument(instrument)
+            adapter = self._parts[venue].feed.venue
+            if isinstance(adapter, Searched) and instrument not in self._infos:
+                with suppress(WatchHamsterError):
+                    await self._look_up(instrument, adapter.info(symbol))
 
     def info(self, instrument: str) -> InstrumentInfo | None:
         """What a venue says of an instrument, once it has been read."""
@@ -926,7 +936,8 @@ class Engine:
 
     async def coverage(self, instrument: str, timeframe_: str, since_ns: int, until_ns: int) -> list[Span]:
         """Which stretches hold candles, had no trade, or were never fetched."""
-        return await self._history.coverage(instrument, timeframe(timeframe_).name, since_ns, until_ns)
+        fetched = self._backfill.fetched_as(instrument, timeframe(timeframe_))
+        return await self._history.coverage(instrument, fetched.name, since_ns, until_ns)
 
     def forming(self, instrument: str, timeframe_: str) -> Candle | None:
         """The candle that is still open, if all of it is known."""

@@ -36,7 +36,8 @@ from PySide6.QtWidgets import QMenu, QToolButton, QToolTip, QVBoxLayout, QWidget
 
 from watchhamster.core.bars import Bars, Span
 from watchhamster.core.instruments import InstrumentInfo
-from watchhamster.core.market import Candle
+from watchhamster.core.market import Action, Candle
+from watchhamster.core.sessions import Calendar
 from watchhamster.core.text import _, pgettext
 from watchhamster.core.timeframes import SECOND_NS, Timeframe
 from watchhamster.core.timeframes import timeframe as timeframe_of
@@ -54,9 +55,9 @@ from watchhamster.ui.plot import (
     frame_of,
     line_colour,
 )
-from watchhamster.ui.pyramid import CLOSE, Pyramid, Slots
+from watchhamster.ui.pyramid import CLOSE, Pyramid, SessionSlots, Slots
 from watchhamster.ui.strokes import to_device_pixels
-from watchhamster.ui.ticks import TimeTick, log_price_ticks, price_ticks, time_ticks
+from watchhamster.ui.ticks import TimeTick, log_price_ticks, price_ticks, session_ticks, time_ticks
 
 __all__ = ["ChartStyle", "ChartView", "Mark", "PriceLine"]
 
@@ -79,6 +80,7 @@ class ChartView(QWidget):
     mark_clicked = Signal(object)
     history_needed = Signal(object, object)  # since_ns, until_ns: once for each span
     style_changed = Signal(object)  # ChartStyle, changed from the chart's own menu
+    adjusted_changed = Signal(bool)  # the same of adjusted prices
 
     def __init__(self, parent: QWidget | None = None, zone: dt.tzinfo | None = None) -> None:
         super().__init__(parent)
@@ -88,6 +90,10 @@ class ChartView(QWidget):
         self._timeframe = timeframe_of("1m")
         self._simulated = False
         self.badge: Callable[[], str] = lambda: _("Simulated")  # what stands on a market that is not the real one now
+        self._calendar: Calendar | None = None
+        self._raw: list[Bars] = []  # pieces as they came, where they have factors to adjust prices with
+        self._adjusted = False
+        self._actions: Sequence[Action] = ()
         self._pyramid = Pyramid(Bars.empty(), Slots(self._timeframe))
         self._style = ChartStyle()
         self._spans: Sequence[Span] = ()
@@ -118,6 +124,11 @@ class ChartView(QWidget):
         self._latest.clicked.connect(self.jump_to_latest)
         self._latest.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # End does the same
         self._latest.hide()
+        self._adjust = QToolButton(self)
+        self._adjust.setCheckable(True)
+        self._adjust.clicked.connect(self._toggle_adjusted)
+        self._adjust.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # it is in the menu, too
+        self._adjust.hide()
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMinimumSize(240, 160)
         self._canvas.view.sigXRangeChanged.connect(self._range_changed)
@@ -135,11 +146,19 @@ class ChartView(QWidget):
         info: InstrumentInfo | None = None,
         *,
         simulated: bool = False,
+        calendar: Calendar | None = None,
     ) -> None:
-        """Show another series, from its newest candle back. Lines, marks and spans of the former go."""
+        """Show another series, from its newest candle back. Lines, marks and spans of the former go.
+
+        With a calendar its nights, weekends and holidays take no room, and times are those of its exchange.
+        """
         self._instrument, self._info, self._simulated = instrument, info, simulated
         self._timeframe = timeframe_of(timeframe) if isinstance(timeframe, str) else timeframe
-        self._pyramid = Pyramid(bars, Slots(self._timeframe))
+        has_sessions = calendar is not None and self._timeframe.approximate_ns < 30 * 86400 * SECOND_NS
+        self._calendar = calendar if has_sessions else None
+        self._raw = [bars] if bars.adjustment is not None else []
+        self._actions = ()
+        self._pyramid = Pyramid(self._shown(bars), self._slots(bars))
         self._spans, self._marks, self._lines, self._notes = (), (), {}, {}
         self._forming, self._dragged, self._cross = None, None, None
         self._countdown = self._stale = self._message = ""
@@ -156,8 +175,46 @@ class ChartView(QWidget):
 
     def prepend(self, bars: Bars) -> None:
         """Add history. It may overlap what is here: then the new candles count."""
-        self._pyramid.add(bars)
+        if self._raw or bars.adjustment is not None:
+            if not self._raw:
+                self._raw = [self._pyramid.bars()]
+            self._raw.append(bars)
+        self._pyramid.add(self._shown(bars))
         self._series_changed()
+
+    def set_adjusted(self, adjusted: bool) -> None:
+        """Show prices adjusted for what was distributed, so that they can be compared; or as they were traded."""
+        self._adjusted = adjusted
+        self._adjust.setChecked(adjusted)
+        if self._raw:
+            pyramid = Pyramid(self._shown(self._raw[0]), self._pyramid.slots)
+            for bars in self._raw[1:]:
+                pyramid.add(self._shown(bars))
+            live = None if self._forming is None else self._pyramid.candle(self._forming)
+            self._pyramid = pyramid
+            if live is not None and self._forming is not None:
+                open_ns = pyramid.slots.open_ns(self._forming)
+                self._pyramid.put(Candle(self._instrument, self._timeframe.name, open_ns, *live, False, "live"))
+            self._series_changed()
+            self._describe()
+
+    @property
+    def adjusted(self) -> bool:
+        """Whether prices are adjusted, where there is something to adjust them for."""
+        return self._adjusted and bool(self._raw)
+
+    def _slots(self, bars: Bars) -> Slots:
+        if self._calendar is None:
+            return Slots(self._timeframe)
+        return SessionSlots(self._timeframe, self._calendar, bars.open_ns)
+
+    def _shown(self, bars: Bars) -> Bars:
+        """The bars as they are to be drawn."""
+        factor = bars.adjustment
+        if factor is None or not self._adjusted:
+            return bars
+        prices = (np.ascontiguousarray(column * factor) for column in (bars.open, bars.high, bars.low, bars.close))
+        return Bars(bars.open_ns, *prices, bars.volume, bars.value)
 
     def update_forming(self, candle: Candle) -> None:
         """Show the live candle as it is now. One of another series is none of this chart's."""
@@ -174,8 +231,10 @@ class ChartView(QWidget):
         was_empty = not len(self._pyramid)
         newest = None if was_empty else self._pyramid.last
         following = newest is not None and self._last > newest
-        slot = self._pyramid.slots.at(candle.open_ns)
+        if self._raw and candle.closed:
+            self._raw.append(Bars.of([candle]))
         self._pyramid.put(candle)
+        slot = self._pyramid.slots.at(candle.open_ns)
         if not candle.closed:
             self._forming = slot
         elif slot == self._forming:
@@ -227,7 +286,7 @@ class ChartView(QWidget):
         """Let the countdown to the live candle's close run on."""
         text = ""
         if self._forming is not None:
-            left_ns = self._pyramid.slots.open_ns(self._forming + 1) - now_ns
+            left_ns = self._pyramid.slots.end_ns(self._forming) - now_ns
             text = fmt.countdown(left_ns / SECOND_NS) if left_ns > 0 else ""
         if text != self._countdown:
             self._countdown = text
@@ -406,6 +465,7 @@ class ChartView(QWidget):
                 self._decimals = max(len(fmt.exact(price).partition(".")[2]) for price in last[:4])
             self._message = ""
         self._limit()
+        self._place_button()
         self._changed()
 
     def _changed(self) -> None:
@@ -419,7 +479,10 @@ class ChartView(QWidget):
         self._latest.setText(_("Latest") + " »")
         self._latest.setToolTip(_("Show the newest candles (End)"))
         self._latest.setAccessibleName(_("Show the newest candles"))
-        self._latest.setFont(t.font("small"))
+        self._adjust.setText(_("Adjusted"))
+        self._adjust.setToolTip(_("Prices adjusted for dividends, so that they can be compared; else as traded"))
+        for button in (self._latest, self._adjust):
+            button.setFont(t.font("small"))
         self._canvas.fit_axes(t)
         self._place_button()
         self._describe()
@@ -433,6 +496,13 @@ class ChartView(QWidget):
             int(plot.right() / dpr) - self._latest.width() - theme.BETWEEN,
             int(plot.bottom() / dpr) - self._latest.height() - theme.BETWEEN,
         )
+        self._adjust.adjustSize()
+        self._adjust.move(theme.BETWEEN, int(plot.bottom() / dpr) - self._adjust.height() - theme.BETWEEN)
+        self._adjust.setVisible(bool(self._raw))
+
+    def _toggle_adjusted(self) -> None:
+        self.set_adjusted(not self._adjusted)
+        self.adjusted_changed.emit(self._adjusted)
 
     def _describe(self) -> None:
         self.setAccessibleName(_("Chart {instrument}").format(instrument=self._instrument))
@@ -465,9 +535,11 @@ class ChartView(QWidget):
         return ticks(frame.lowest, frame.highest, max(1, int(frame.price_height / spacing)), least)
 
     def _time_ticks(self, frame: Frame) -> list[TimeTick]:
-        spacing = theme.current().px(84) * frame.dpr
-        since, until = self.visible_ns
-        return time_ticks(since, until, max(1, int(frame.width / spacing)), self._timeframe, self._zone)
+        most = max(1, int(frame.width / (theme.current().px(84) * frame.dpr)))
+        slots = self._pyramid.slots
+        if isinstance(slots, SessionSlots):
+            return session_ticks(slots, math.floor(self._first), math.ceil(self._last), most)
+        return time_ticks(*self.visible_ns, most, self._timeframe, self._zone)
 
     def _scene(self) -> Scene:
         return Scene(
@@ -496,10 +568,13 @@ class ChartView(QWidget):
 
     def _moment(self, slot: int) -> str:
         """A candle's opening, as precisely as the timeframe asks."""
-        ns = self._pyramid.slots.open_ns(slot)
+        slots = self._pyramid.slots
+        ns = slots.open_ns(slot)
+        sessions = slots.zone if isinstance(slots, SessionSlots) else None
         if self._timeframe.approximate_ns >= 86400 * SECOND_NS:
-            return fmt.date(ns, dt.UTC)
-        return fmt.moment(ns, self._zone, seconds=self._timeframe.unit == "s")
+            return fmt.date(ns, sessions or dt.UTC)
+        text = fmt.moment(ns, sessions or self._zone, seconds=self._timeframe.unit == "s")
+        return f"{text} {fmt.zone_name(sessions, ns)}" if sessions is not None else text
 
     def _candle_values(self, slot: int) -> tuple[float, bool] | None:
         """A candle's change to the one before it as a fraction (to its own open if it is the first), and if it rose."""
@@ -664,6 +739,8 @@ class ChartView(QWidget):
         add(_("Equal ratios (logarithmic axis)"), lambda: self._restyle(log=not style.log), checked=style.log)
         add(_("Hollow candles"), lambda: self._restyle(hollow=not style.hollow), checked=style.hollow)
         add(_("Volume"), lambda: self._restyle(volume=not style.volume), checked=style.volume)
+        if self._raw:
+            add(_("Prices adjusted for dividends"), self._toggle_adjusted, checked=self._adjusted)
         menu.addSeparator()
         add(_("Newest candles"), self.jump_to_latest)
         add(_("Reset the view"), self.reset_view)
@@ -865,7 +942,7 @@ class _Canvas(pg.PlotWidget):
         for tick in self._chart._ticks[1]:
             letters = t.lettering("small", tick.strong, dpr)
             width = letters.width(tick.label)
-            x = frame.x_of(slots.at(tick.ns)) - width // 2
+            x = frame.x_of(slots.since(tick.ns)) - width // 2
             if x < end + 8 * dpr or x < 0:
                 continue
             p.setFont(letters.font)

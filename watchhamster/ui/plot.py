@@ -199,7 +199,7 @@ class Painter:
         for span in scene.spans:
             if span.state != "not_fetched":
                 continue
-            left = max(-1, frame.edge(slots.at(span.since_ns)))
+            left = max(-1, frame.edge(slots.since(span.since_ns)))
             right = min(frame.width + 1, frame.edge(slots.at(span.until_ns - 1) + 1))
             if right <= left:
                 continue
@@ -217,7 +217,7 @@ class Painter:
         self._strokes.rects(p, np.zeros(len(y), np.int32), frame.width, y, y + (thin - 1), colour)
         slots = scene.pyramid.slots
         for strong, shade in ((False, colour), (True, t.line)):
-            x = np.array([frame.x_of(slots.at(k.ns)) for k in scene.time_ticks if k.strong == strong], np.int32)
+            x = np.array([frame.x_of(slots.since(k.ns)) for k in scene.time_ticks if k.strong == strong], np.int32)
             self._strokes.rects(p, x, thin, 0, frame.height, shade)
 
     def _paint_volume(self, p: QPainter, frame: Frame, up: NDArray[np.bool_], t: Tokens) -> None:
@@ -271,7 +271,7 @@ class Painter:
             slots = np.ceil((columns.x + 1 + math.floor(frame.first / pitch)) * pitch).astype(np.int64) - 1
         else:
             slots = columns.x
-        holes = [scene.pyramid.slots.at(span.since_ns) for span in scene.spans if span.state == "not_fetched"]
+        holes = [scene.pyramid.slots.since(span.since_ns) for span in scene.spans if span.state == "not_fetched"]
         piece = np.searchsorted(np.array(sorted(holes), np.int64), slots, side="right")
         for period, colour in zip(scene.style.averages, average_colours(t), strict=False):
             means = scene.pyramid.average(period, slots)

@@ -10,6 +10,8 @@ The candles are float64 and exact; the levels above are float32, which is for pi
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +19,16 @@ from numpy.typing import NDArray
 
 from watchhamster.core.bars import Bars, Floats, Ints
 from watchhamster.core.market import Candle
-from watchhamster.core.timeframes import Timeframe
+from watchhamster.core.sessions import Calendar, Part
+from watchhamster.core.timeframes import SECOND_NS, Timeframe
 
 OPEN, HIGH, LOW, CLOSE, VOLUME, VALUE, _SUM = range(7)  # rows; the last is the running sum of closes
 _MERGED = 5  # rows that the upper levels have: open to volume
 _TOP = 4096  # a level this small needs none above it
+_DAY = dt.timedelta(days=1)
+_DAY_NS = 86400 * SECOND_NS
+_DAYS_AT_ONCE = (14, 366)  # the calendar is asked about so many days: for bars within a day, and for longer ones
+_FULL_SHARE = 1 / 3  # of the longest day in a week; a day of less (an evening's opening) has no candle of its own
 
 
 class Slots:
@@ -51,6 +58,238 @@ class Slots:
         if self._months:
             return int(np.datetime64(slot * self._months, "M").astype("datetime64[ns]").astype(np.int64))
         return slot * self._ns + self._anchor
+
+    def since(self, ns: int) -> int:
+        """The slot that holds a moment, or the first after it."""
+        return self.at(ns)
+
+    def end_ns(self, slot: int) -> int:
+        """When a slot's candle closes."""
+        return self.open_ns(slot + 1)
+
+    def hold(self, open_ns: Ints) -> bool:
+        """Whether there is a slot for each of these."""
+        return True
+
+    def admit(self, open_ns: Ints) -> None:
+        """Make slots for those that have none. Older slots get other numbers by that."""
+
+    def times(self, slots: Ints) -> Ints:
+        """When these slots begin."""
+        return np.array([self.open_ns(slot) for slot in slots.tolist()], np.int64)
+
+
+class Stretch(NamedTuple):
+    """A stretch of trading without a pause, and the slot it begins in."""
+
+    since_ns: int
+    until_ns: int
+    slot: int
+
+
+class SessionSlots(Slots):
+    """The slots of a market that closes: the last one of a session is next to the first one of the next.
+
+    Slots within a day lie on the grid of their session; those of a day or a week are one for each in which there is
+    regular trading. The calendar is read as far as it is asked about. It may be wrong about a day, or know nothing of
+    its market: where a candle stands and it has no session, `admit` makes a slot for that candle.
+    """
+
+    def __init__(self, timeframe: Timeframe, calendar: Calendar, open_ns: Ints) -> None:
+        super().__init__(timeframe)
+        self.zone: dt.tzinfo = calendar.zone
+        self._calendar = calendar
+        self._is_daily = timeframe.approximate_ns >= _DAY_NS
+        self._step = timeframe.approximate_ns
+        # Candles folded from shorter ones lie on the grid of UTC, which is not always that of the session.
+        self._on_utc = bool(len(open_ns)) and not (open_ns % self._step).any()
+        self._per_week = 7 if timeframe.unit == "w" else 1
+        self._full = _FULL_SHARE * max((sum(p[2] - p[1] for p in _regular(h)) for h in calendar.market.week), default=0)
+        centre = int(open_ns[-1]) if len(open_ns) else 0
+        self._begin = self._end = self._first_day(calendar.day(centre))  # what is read of the calendar, end exclusive
+        self._since, self._until, self._slot = (np.empty(0, np.int64) for _ in range(3))
+        self._stop = 0  # the slot after the last
+        if len(open_ns):
+            self._read(int(open_ns[0]), int(open_ns[-1]))
+            self.admit(open_ns)
+
+    # ------------------------------------------------------------------ as other slots
+
+    def of(self, open_ns: Ints) -> Ints:
+        """The slots of these opening times."""
+        if not len(open_ns):
+            return open_ns
+        self._read(int(open_ns[0]), int(open_ns[-1]))
+        return self._at(open_ns)
+
+    def at(self, ns: int) -> int:
+        """The slot that holds a moment, or the last before it."""
+        self._read(ns, ns)
+        return int(self._at(np.array([ns], np.int64))[0])
+
+    def since(self, ns: int) -> int:
+        """The slot that holds a moment, or the first after it."""
+        self._read(ns, ns)
+        i = int(np.searchsorted(self._since, ns, side="right")) - 1
+        held = 0 <= i < len(self._since) - 1 and ns >= self._until[i]
+        return self.at(ns) + held
+
+    def open_ns(self, slot: int) -> int:
+        """When a slot begins."""
+        return int(self.times(np.array([slot], np.int64))[0])
+
+    def end_ns(self, slot: int) -> int:
+        """When a slot's candle closes: a day's with its last session."""
+        open_ns = self.open_ns(slot)
+        i = int(np.searchsorted(self._since, open_ns, side="right")) - 1
+        if self._is_daily:
+            regular = self._calendar.regular(self._calendar.day(open_ns))
+            return regular[-1].until_ns if regular and self._per_week == 1 else int(self._until[i])
+        return min(open_ns + self._step, int(self._until[i])) if i >= 0 else open_ns + self._step
+
+    def hold(self, open_ns: Ints) -> bool:
+        """Whether there is a slot for each of these."""
+        if not len(open_ns):
+            return True
+        self._read(int(open_ns[0]), int(open_ns[-1]))
+        return not self._outside(open_ns).any()
+
+    def admit(self, open_ns: Ints) -> None:
+        """Make slots for those that have none. Older slots get other numbers by that."""
+        fresh = np.unique(open_ns[self._outside(open_ns)])
+        if not len(fresh):
+            return
+        since = np.concatenate((self._since, fresh))
+        until = np.concatenate((self._until, fresh + self._step))
+        order = np.argsort(since, kind="stable")
+        since, until = since[order], until[order]
+        until[:-1] = np.minimum(until[:-1], since[1:])
+        newest = int(self._since[-1]) if len(self._since) else int(since[-1])
+        number = int(self._slot[-1]) if len(self._since) else 0
+        self._since, self._until = since, until
+        self._number(int(np.searchsorted(since, newest)), number)
+
+    def times(self, slots: Ints) -> Ints:
+        """When these slots begin."""
+        if not len(slots):
+            return slots
+        self._read_slots(int(slots[0]), int(slots[-1]))
+        if not len(self._since):
+            return slots * self._step
+        i = np.clip(np.searchsorted(self._slot, slots, side="right") - 1, 0, None)
+        return np.asarray(self._since[i] + (slots - self._slot[i]) * self._step, np.int64)
+
+    # ------------------------------------------------------------------ of sessions
+
+    def stretches(self, first: int, last: int) -> list[Stretch]:
+        """The stretches of trading that the slots `[first, last]` belong to."""
+        self._read_slots(first, last)
+        i = max(0, int(np.searchsorted(self._slot, first, side="right")) - 1)
+        j = int(np.searchsorted(self._slot, last, side="right"))
+        columns = (self._since[i:j].tolist(), self._until[i:j].tolist(), self._slot[i:j].tolist())
+        return [Stretch(*row) for row in zip(*columns, strict=True)]
+
+    def _at(self, ns: Ints) -> Ints:
+        if not len(self._since):
+            return ns // self._step
+        i = np.searchsorted(self._since, ns, side="right") - 1
+        j = np.clip(i, 0, None)
+        slots = self._slot[j] + (ns - self._since[j]) // self._step
+        # In a pause it is the last before; beyond what the calendar tells, time runs on without pauses.
+        last = np.append(self._slot[1:], self._stop) - 1
+        return np.asarray(np.where(j < len(self._since) - 1, np.minimum(slots, last[j]), slots), np.int64)
+
+    def _outside(self, open_ns: Ints) -> NDArray[np.bool_]:
+        if not len(self._since):
+            return np.ones(len(open_ns), bool)
+        i = np.searchsorted(self._since, open_ns, side="right") - 1
+        return np.asarray((i < 0) | (open_ns >= self._until[np.clip(i, 0, None)]), bool)
+
+    def _number(self, place: int, number: int) -> None:
+        """Count the slots anew, so that the stretch at a place begins with a number."""
+        counts = np.ones(len(self._since), np.int64)
+        if not self._is_daily:
+            counts = -((self._since - self._until) // self._step)
+        ends = np.cumsum(counts)
+        starts = ends - counts
+        self._slot = starts - starts[place] + number
+        self._stop = int(self._slot[-1] + counts[-1]) if len(counts) else number
+
+    def _read(self, since_ns: int, until_ns: int) -> None:
+        """Have the calendar read around this time."""
+        if not self._calendar.market.has_hours:
+            return
+        first = self._first_day(self._calendar.day(since_ns))
+        last = self._calendar.day(until_ns)
+        margin = _DAYS_AT_ONCE[self._is_daily] * _DAY
+        if first - 7 * _DAY < self._begin or not len(self._since):
+            self._extend(self._first_day(first - margin), self._begin)
+        if last + 7 * _DAY >= self._end:
+            self._extend(self._end, self._first_day(last + margin))
+
+    def _read_slots(self, first: int, last: int) -> None:
+        """Have it read as far as these slots."""
+        margin = _DAYS_AT_ONCE[self._is_daily] * _DAY
+        if not self._calendar.market.has_hours or not len(self._since):
+            return
+        years = 200
+        while first < self._slot[0] and self._begin.year > 1800 and years:
+            self._extend(self._first_day(self._begin - margin), self._begin)
+            years -= 1
+        while last >= self._stop and self._end.year < 2200 and years:
+            self._extend(self._end, self._first_day(self._end + margin))
+            years -= 1
+
+    def _extend(self, begin: dt.date, end: dt.date) -> None:
+        """Take in the days `[begin, end)`, which are next to those that have been."""
+        rows = list(self._stretches_of(begin, end))
+        before = begin < self._begin
+        self._begin, self._end = min(self._begin, begin), max(self._end, end)
+        if not rows:
+            return
+        since, until = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+        if len(self._since):  # candles of days nobody had read may have been admitted
+            free = ~np.array([bool(((s < self._until) & (u > self._since)).any()) for s, u in rows])
+            since, until = since[free], until[free]
+        anchor = (int(self._since[0]), int(self._slot[0])) if len(self._since) else None
+        parts = ((since, self._since), (until, self._until)) if before else ((self._since, since), (self._until, until))
+        self._since, self._until = (np.concatenate(part) for part in parts)
+        if not len(self._since):
+            return
+        order = np.argsort(self._since, kind="stable")
+        self._since, self._until = self._since[order], self._until[order]
+        place, number = (int(np.searchsorted(self._since, anchor[0])), anchor[1]) if anchor is not None else (0, 0)
+        self._number(place, number)
+
+    def _stretches_of(self, begin: dt.date, end: dt.date) -> list[tuple[int, int]]:
+        calendar, day = self._calendar, begin
+        rows: list[tuple[int, int]] = []
+        while day < end:
+            after = day + self._per_week * _DAY
+            regular = calendar.regular(day)
+            if self._per_week > 1:
+                rows.append((calendar.midnight_ns(day), calendar.midnight_ns(after)))
+            elif self._is_daily:
+                if sum(s.until_ns - s.since_ns for s in regular) / (60 * SECOND_NS) > self._full:
+                    rows.append((calendar.midnight_ns(day), calendar.midnight_ns(after)))
+            else:
+                for segment in regular:
+                    since, until = segment.since_ns, segment.until_ns
+                    if self._on_utc:
+                        since = self.timeframe.open_ns(since)
+                    if rows and since <= rows[-1][1] and (since - rows[-1][0]) % self._step == 0:
+                        rows[-1] = (rows[-1][0], max(until, rows[-1][1]))  # it runs on, past midnight
+                    else:
+                        rows.append((max(since, rows[-1][1]) if rows else since, until))
+            day = after
+        return rows
+
+    def _first_day(self, day: dt.date) -> dt.date:
+        return day - day.weekday() * _DAY if self._per_week > 1 else day
+
+
+def _regular(hours: Iterable[Part]) -> list[Part]:
+    return [part for part in hours if part[0] == "regular"]
 
 
 class Columns(NamedTuple):
@@ -115,6 +354,7 @@ class Pyramid:
 
     def __init__(self, bars: Bars, slots: Slots) -> None:
         self.slots = slots
+        self._runs = [_Run(np.empty(0, np.int64), np.empty((_SUM + 1, 0)))]
         self._replace(*self._columns_of(bars))
 
     def __len__(self) -> int:
@@ -150,6 +390,11 @@ class Pyramid:
         i = int(np.searchsorted(keys, slot))
         return int(keys[i - 1]) if i else None
 
+    def bars(self) -> Bars:
+        """The candles themselves."""
+        base = self._runs[0]
+        return Bars(self.slots.times(base.keys), *(np.array(row, np.float64) for row in base.rows[:_SUM]))
+
     # ------------------------------------------------------------------ change
 
     def put(self, candle: Candle) -> None:
@@ -157,6 +402,7 @@ class Pyramid:
         nan = float("nan")
         volume, value = (nan if x is None else x for x in (candle.volume, candle.value))
         row = np.array([candle.open, candle.high, candle.low, candle.close, volume, value, 0.0])
+        self._admit(np.array([candle.open_ns], np.int64))
         slot = self.slots.at(candle.open_ns)
         base = self._runs[0]
         i = int(np.searchsorted(base.keys, slot))
@@ -193,7 +439,16 @@ class Pyramid:
             self._merge_group(lower, run, by, boundary >> by)
         self._raise()
 
+    def _admit(self, open_ns: Ints) -> None:
+        """Have a slot for each of these, even if what is here has to be numbered anew."""
+        if not self.slots.hold(open_ns):
+            base = self._runs[0]
+            times = self.slots.times(base.keys)
+            self.slots.admit(open_ns)
+            self._replace(self.slots.of(times), base.rows.astype(np.float64))
+
     def _columns_of(self, bars: Bars) -> tuple[Ints, Floats]:
+        self._admit(bars.open_ns)
         rows = np.empty((7, len(bars)))
         for i, column in enumerate((bars.open, bars.high, bars.low, bars.close, bars.volume, bars.value)):
             rows[i] = column

@@ -238,7 +238,7 @@ class Session(QObject):
         self._loading += 1
         number = self._loading
         key = (self.instrument, self.timeframe)
-        self.chart.set_series(*key, Bars.empty(), self.engine.info(self.instrument), simulated=self._simulated())
+        self._set_series(*key, Bars.empty())
         self.chart.set_message(_("Loading candles…"))
         self.errands.run(
             self.chart,
@@ -259,14 +259,17 @@ class Session(QObject):
             return  # something else is in hand by now
         self._loaded_last = number
         self._spans = spans
-        info = self.engine.info(instrument)
-        self.chart.set_series(instrument, name, bars, info, simulated=self._simulated())
+        self._set_series(instrument, name, bars)
         self.chart.set_spans(spans)
         forming = self.engine.forming(instrument, name)
         if forming is not None:
             self.chart.update_forming(forming)
         self._show_lines()
         self._show_marks()
+
+    def _set_series(self, instrument: str, name: str, bars: Bars) -> None:
+        info, calendar = self.engine.info(instrument), self.engine.calendar(instrument)
+        self.chart.set_series(instrument, name, bars, info, simulated=self._simulated(), calendar=calendar)
 
     def _not_loaded(self, number: int, error: Exception) -> None:
         if not isinstance(error, WatchHamsterError):

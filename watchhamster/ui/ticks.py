@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from watchhamster.core.timeframes import SECOND_NS, Timeframe
 from watchhamster.ui.format import local
+from watchhamster.ui.pyramid import SessionSlots, Stretch
 
 _DAY_S = 86400
 _CLOCK_STEPS_S = (1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600, 7200, 10800, 14400, 21600, 43200)
@@ -59,11 +60,47 @@ def time_ticks(since_ns: int, until_ns: int, most: int, timeframe: Timeframe, zo
 
     Candles of a day or longer are dated as the venue dates them, by UTC.
     """
+    dated = timeframe.approximate_ns >= _DAY_S * SECOND_NS
+    return _ticks(since_ns, until_ns, most, dt.UTC if dated else zone, dated)
+
+
+def session_ticks(slots: SessionSlots, first: int, last: int, most: int) -> list[TimeTick]:
+    """The same for the slots `[first, last]` of a market that closes: dates where sessions begin, times within them."""
+    zone, frame_ns = slots.zone, slots.timeframe.approximate_ns
+    since_ns, until_ns = slots.open_ns(first), slots.open_ns(last)
+    least = (last - first) / max(1, most)  # slots between two labels
+    dated = frame_ns >= _DAY_S * SECOND_NS
+    stretches = [] if dated else slots.stretches(first, last)
+    days: dict[dt.date, list[Stretch]] = {}
+    for stretch in stretches:
+        days.setdefault(local(stretch.since_ns, zone).date(), []).append(stretch)
+    traded_ns = sum(s.until_ns - s.since_ns for s in stretches)
+    if dated or traded_ns < 2 * least * frame_ns * len(days):
+        ticks = [_on_trading_day(tick, slots, zone) for tick in _ticks(since_ns, until_ns, most, zone, dated=True)]
+        return [tick for i, tick in enumerate(ticks) if not i or slots.since(tick.ns) > slots.since(ticks[i - 1].ns)]
+    step_s = next((s for s in _CLOCK_STEPS_S if s * SECOND_NS >= least * frame_ns), _CLOCK_STEPS_S[-1])
+    ticks = []
+    for day, parts in days.items():
+        begin, end = parts[0], slots.at(parts[-1].until_ns) + 1
+        ticks.append(TimeTick(begin.since_ns, f"{day.month:02d}-{day.day:02d}", True))
+        for tick in _clock_ticks(begin.since_ns + 1, parts[-1].until_ns, step_s, zone):
+            held = any(part.since_ns <= tick.ns < part.until_ns for part in parts)
+            if held and not tick.strong and begin.slot + least * 0.8 <= slots.at(tick.ns) <= end - least * 0.8:
+                ticks.append(tick)
+    return ticks
+
+
+def _on_trading_day(tick: TimeTick, slots: SessionSlots, zone: dt.tzinfo) -> TimeTick:
+    """A round day on which nothing is traded gives its label to the next one, which says its own date."""
+    opens, asked = local(slots.open_ns(slots.since(tick.ns)), zone), local(tick.ns, zone)
+    moved = tick.label == _date_label(asked) and opens.date() > asked.date()
+    return tick._replace(label=_date_label(opens)) if moved else tick
+
+
+def _ticks(since_ns: int, until_ns: int, most: int, zone: dt.tzinfo, dated: bool) -> list[TimeTick]:
     if until_ns <= since_ns or most < 1:
         return []
     step_s = (until_ns - since_ns) / SECOND_NS / most
-    dated = timeframe.approximate_ns >= _DAY_S * SECOND_NS
-    zone = dt.UTC if dated else zone
     for clock_s in _CLOCK_STEPS_S:
         if clock_s >= step_s and not dated:
             return _clock_ticks(since_ns, until_ns, clock_s, zone)
