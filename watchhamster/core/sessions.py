@@ -437,8 +437,9 @@ class SessionGrid(Grid):
         while day <= last:
             regular = calendar.regular(day)
             spans = [(s.since_ns, s.until_ns) for s in regular]
-            if _is_daily(frame) and regular:
-                spans = [(calendar.midnight_ns(day), calendar.midnight_ns(day + _DAY))]
+            if _is_daily(frame) and regular:  # of a day that is over nothing more can come
+                ends = regular[-1].until_ns > since_ns
+                spans = [(calendar.midnight_ns(day), calendar.midnight_ns(day + _DAY))] if ends else []
             for begin_ns, end_ns in spans:
                 begin_ns, end_ns = max(begin_ns, since_ns), min(end_ns, until_ns)
                 if found and found[-1][1] == begin_ns < end_ns:

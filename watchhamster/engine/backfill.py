@@ -6,6 +6,7 @@ requests for the same series take turns page by page, so that none fetches what 
 request, the pages it had are kept.
 
 Only bars that are over, and that the venue calls closed, are stored, and nothing is marked beyond what a page knows.
+Where bars lie the venue's grid says; time in which its market was closed is never asked for, and known without.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-
 from watchhamster.core.bars import Bars, Span
 from watchhamster.core.candles import fold_bars
 from watchhamster.core.instruments import split_instrument
 from watchhamster.core.market import Candle, Trade
 from watchhamster.core.ports import BadFrame, Clock, Query, RateLimited, Rejected, Unavailable
+from watchhamster.core.sessions import closures_told
 from watchhamster.core.text import Text
-from watchhamster.core.timeframes import COMMON, SECOND_NS, Timeframe
+from watchhamster.core.timeframes import COMMON, SECOND_NS, Grid, Timeframe
 from watchhamster.core.timeframes import timeframe as timeframe_of
 from watchhamster.engine.limits import Priority
 from watchhamster.engine.routing import Caller
@@ -131,25 +132,23 @@ class Backfill:
         has those complete. Raises `Unavailable` when the venue cannot be reached; what came before that is stored.
         """
         tf = timeframe_of(timeframe) if isinstance(timeframe, str) else timeframe
-        caller = self._caller_for(split_instrument(instrument)[0])
-        until_ns = min(until_ns, tf.open_ns(self._clock.now_ns() - caller.ahead_ns - _FRESH_NS))
+        venue, symbol = split_instrument(instrument)
+        caller = self._caller_for(venue)
+        grid = caller.venue.grid(symbol)
+        until_ns = min(until_ns, grid.settled_ns(tf, self._clock.now_ns() - caller.ahead_ns - _FRESH_NS))
         if until_ns <= since_ns:
             return Bars.empty()
         if network:
             if tf.name in caller.venue.timeframes:
                 await self._fetch(caller, instrument, tf, since_ns, until_ns, priority)
             elif (base := _base_of(tf, caller.venue.timeframes)) is not None:
-                await self._fetch(caller, instrument, base, *_whole(tf, since_ns, until_ns), priority)
+                await self._fetch(caller, instrument, base, *_whole(grid, tf, since_ns, until_ns), priority)
         bars = await self._store.bars(instrument, tf.name, since_ns, until_ns)
-        missing = await self._missing(instrument, tf, since_ns, until_ns)
-        folded = [await self._fold(instrument, tf, span) for span in missing]
+        missing = await self._missing(instrument, grid, tf, since_ns, until_ns)
+        folded = [await self._fold(instrument, grid, tf, span) for span in missing]
         pieces = [piece.between(since_ns, until_ns) for piece in folded if len(piece)]
         return Bars.merged([bars, *pieces]) if pieces else bars
 
-    async def trades(
-        self, instrument: str, since_ns: int, until_ns: int, *, priority: Priority = "bulk"
-    ) -> list[Trade]:
-        """Every trade in `[since_ns, until_ns)` that the venue still has, ordered by (`event_ns`, `id`).
     async def coverage(self, instrument: str, timeframe: Timeframe | str, since_ns: int, until_ns: int) -> list[Span]:
         """What is known of a span, oldest first and without holes. Of a closed market nothing is `not_fetched`."""
         tf = timeframe_of(timeframe) if isinstance(timeframe, str) else timeframe
@@ -165,6 +164,10 @@ class Backfill:
         served = self._caller_for(split_instrument(instrument)[0]).venue.timeframes
         return timeframe if timeframe.name in served else _base_of(timeframe, served) or timeframe
 
+    async def trades(
+        self, instrument: str, since_ns: int, until_ns: int, *, priority: Priority = "bulk"
+    ) -> list[Trade]:
+        """Every trade in `[since_ns, until_ns)` that the venue still has, ordered by (`event_ns`, `id`).
 
         Raises `Rejected` (`history_too_short`) when the venue no longer knows all of the span.
         """
@@ -192,12 +195,13 @@ class Backfill:
     ) -> None:
         """Have the span in the store, newest page first. A part the venue no longer has stays `not_fetched`."""
         key = (instrument, tf.name)
+        grid = caller.venue.grid(split_instrument(instrument)[1])
         turn = self._turns.setdefault(key, _Turn())
         turn.takers += 1
         try:
             while until_ns > since_ns:
                 async with turn.lock:
-                    missing = await self._missing(instrument, tf, since_ns, until_ns)
+                    missing = await self._missing(instrument, grid, tf, since_ns, until_ns)
                     if not missing:
                         return
                     until_ns = await self._fetch_page(caller, instrument, tf, missing[-1], priority)
@@ -235,17 +239,19 @@ class Backfill:
             pause_s *= 2
         return await caller.call(query, priority, market=symbol)
 
-    async def _missing(self, instrument: str, tf: Timeframe, since_ns: int, until_ns: int) -> list[Span]:
+    async def _missing(self, instrument: str, grid: Grid, tf: Timeframe, since_ns: int, until_ns: int) -> list[Span]:
+        """The stretches never fetched, each from the first to the last moment of it at which the market was open."""
         spans = await self._store.coverage(instrument, tf.name, since_ns, until_ns)
-        return [span for span in spans if span.state == "not_fetched"]
+        rooms = [grid.room(tf, span.since_ns, span.until_ns) for span in spans if span.state == "not_fetched"]
+        return [Span(room[0][0], room[-1][1], "not_fetched", 0) for room in rooms if room]
 
-    async def _fold(self, instrument: str, tf: Timeframe, span: Span) -> Bars:
+    async def _fold(self, instrument: str, grid: Grid, tf: Timeframe, span: Span) -> Bars:
         """What was not fetched, folded from the largest smaller candles the store has all of; else nothing."""
-        whole = _whole(tf, span.since_ns, span.until_ns)
+        whole = _whole(grid, tf, span.since_ns, span.until_ns)
         for name in _BASES:
             base = timeframe_of(name)
-            if _fits(base, tf) and not await self._missing(instrument, base, *whole):
-                return fold_bars(await self._store.bars(instrument, base.name, *whole), tf)
+            if _fits(base, tf) and not await self._missing(instrument, grid, base, *whole):
+                return fold_bars(await self._store.bars(instrument, base.name, *whole), tf, grid)
         return Bars.empty()
 
 
@@ -273,7 +279,7 @@ def _base_of(tf: Timeframe, served: Sequence[str]) -> Timeframe | None:
     return max(bases, key=lambda base: base.approximate_ns, default=None)
 
 
-def _whole(tf: Timeframe, since_ns: int, until_ns: int) -> tuple[int, int]:
+def _whole(grid: Grid, tf: Timeframe, since_ns: int, until_ns: int) -> tuple[int, int]:
     """The span of whole candles around a span."""
-    last_ns = tf.open_ns(until_ns - 1)
-    return tf.open_ns(since_ns), tf.next_ns(last_ns)
+    last_ns = grid.open_ns(tf, until_ns - 1)
+    return grid.open_ns(tf, since_ns), grid.end_ns(tf, last_ns)
