@@ -26,7 +26,7 @@ from watchhamster.core.market import Candle, Side, Trade
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import timeframe
-from watchhamster.sim.calendars import midnight_s
+from watchhamster.sim.calendars import local_day, midnight_s
 from watchhamster.sim.face import Admission, Call, Floor, Reply, Session, reply
 from watchhamster.sim.shares import SHARE_OF, Share
 from watchhamster.sim.stocks import Bar, Stocks, Tick
@@ -116,8 +116,8 @@ class YahooFace:
         return events()
 
     def true_candles(self, symbol: str, frame: str, since_ns: int, until_ns: int) -> Iterator[Candle]:
-        """Candles of the regular session, split-adjusted as of now; none where nothing traded."""
-        self.stocks.share(symbol)
+        """Candles of the regular session, split-adjusted as of now; none where nothing traded. Days are local."""
+        market = self.stocks.share(symbol).market
         tf = timeframe(frame)
         minutes = None if tf.ns is None or tf.unit in "dw" else tf.ns // (60_000 * MS)
         if tf.name not in _LONG and minutes not in INTERVALS.values():
@@ -125,7 +125,8 @@ class YahooFace:
         now_ms = self.floor.now_ns() // MS
         since_s, until_s = -(-since_ns // 10**9), min(-(-until_ns // 10**9), now_ms // 1000 + 1)
         if minutes is None:
-            bars = self.stocks.spans(symbol, _LONG[tf.name], since_s, until_s, now_ms)
+            day_s = 86_400 if tf.name == "1d" else 0  # its session opens within it
+            bars = self.stocks.spans(symbol, _LONG[tf.name], since_s, until_s + day_s, now_ms)
         else:
             bars = self.stocks.traded(symbol, minutes, since_s, until_s, now_ms)
 
@@ -133,10 +134,13 @@ class YahooFace:
             assert bar.open is not None and bar.high is not None and bar.low is not None and bar.close is not None
             prices = (bar.open, bar.high, bar.low, bar.close)
             volume, closed = float(bar.volume or 0), bar.end_s * 1000 <= now_ms
-            open_ns = bar.start_s * 10**9
+            open_ns = begins_s(bar) * 10**9
             return Candle(f"yahoo:{symbol}", tf.name, open_ns, *prices, volume, None, closed, "simulated")
 
-        return map(event, bars)
+        def begins_s(bar: Bar) -> int:
+            return midnight_s(market, local_day(market, bar.start_s)) if tf.name == "1d" else bar.start_s
+
+        return (event(bar) for bar in bars if since_s <= begins_s(bar) < until_s)
 
     # ---------------------------------------------------------------- REST
 
