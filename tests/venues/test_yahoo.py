@@ -1022,7 +1022,9 @@ def test_a_pass_and_what_it_opens() -> None:
     assert (tickers[0].high, tickers[0].low, tickers[0].change, tickers[0].state) == (246.01, None, 0.4, "POST")
     quotes = venue.quotes(["AAPL", "TSLA"]).parse(answer)
     assert [(q.extended_price, q.delay_s) for q in quotes] == [(245.1, 900), (1.0, 900)]
-    assert venue.tickers(["AAPL"]).request.path.startswith("/v8/finance/chart/")  # of one the chart tells as much
+    with pytest.raises(Rejected) as unknown:
+        venue.tickers(["GONE"]).parse(answer)
+    assert unknown.value.code == "unknown_instrument"
 
 
 INVALID_CRUMB = {"finance": {"result": None, "error": {"code": "Unauthorized", "description": "Invalid Crumb"}}}
@@ -1355,7 +1357,7 @@ async def test_headers_travel_and_a_base_elsewhere_stands_for_every_host() -> No
         venue = Yahoo()
         while (query := venue.admission(NOW_NS)) is not None:
             query.parse(await wire.request(query.request))
-        await wire.request(venue.tickers(["^GSPC"]).request)
+        await wire.request(venue.quote("^GSPC").request)
         await wire.request(venue.quotes(["AAPL"]).request)
         await wire.close()
     assert asked[2].startswith(b"GET /yahoo/v8/finance/chart/%5EGSPC?range=1d&")

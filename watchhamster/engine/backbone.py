@@ -27,7 +27,6 @@ from watchhamster.core.market import Book, Candle, Event, Ticker, Trade
 from watchhamster.core.ports import (
     Clock,
     Kind,
-    Query,
     Searched,
     Subscription,
     Unavailable,
@@ -168,7 +167,7 @@ class MarketDataBackbone:
         ticker = self.board.ticker(name)
         if ticker is not None and self._feeds[venue].delivers("ticker", name):
             return ticker
-        return await self._first(venue, self._callers[venue].venue.tickers([symbol]), name)
+        return self._first(venue, await self._callers[venue].tickers([symbol], "urgent"), name)
 
     async def get_order_book(self, instrument: str, exchange: str | None = None) -> Book:
         """The whole order book: from the stream where it is streamed and delivers, else from REST."""
@@ -176,7 +175,9 @@ class MarketDataBackbone:
         book = self.board.book(name)
         if book is not None and self._feeds[venue].delivers("book", name):
             return book
-        return await self._first(venue, self._callers[venue].venue.books([symbol]), name)
+        caller = self._callers[venue]
+        books = await caller.call(caller.venue.books([symbol]), "urgent")
+        return self._first(venue, books, name)
 
     async def get_candles(
         self,
@@ -296,8 +297,8 @@ class MarketDataBackbone:
         venue, symbol = split_instrument(instrument, exchange or next(iter(self._parts), None))
         return self._known(venue), symbol, instrument_of(venue, symbol)
 
-    async def _first(self, venue: str, query: Query[list[E]], name: str) -> E:
-        for row in await self._callers[venue].call(query, "urgent"):
+    def _first(self, venue: str, rows: Sequence[E], name: str) -> E:
+        for row in rows:
             if row.instrument == name:
                 return row
         raise UsageError(

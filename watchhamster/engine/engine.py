@@ -18,6 +18,7 @@ only shown; once a minute the venue is asked for those that have closed, while i
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -35,6 +36,7 @@ from watchhamster.core.ports import (
     BadFrame,
     Calendared,
     Clock,
+    Guarded,
     Kind,
     Query,
     Rejected,
@@ -1149,10 +1151,14 @@ class Engine:
             detail = None if session is None else session_words(session, now_ns)
             if missing:
                 detail = Text("no answer for {kinds}", {"kinds": ", ".join(missing)})
-            lamp: State = "warning" if missing else "pending" if price is None else "ok"
+            halted = session is not None and session.halted_ns is not None and session.is_open
+            lamp: State = "warning" if missing or halted else "pending" if price is None else "ok"
             children.append(
                 node(live.symbol, lamp, value=price, age_s=None if age_s is None else max(0.0, age_s), detail=detail)
             )
+        if isinstance(feed.venue, Guarded) and (admitted := feed.venue.admitted) is not None:
+            way = node("quotes", "ok", value="together" if admitted else "one by one", detail=feed.venue.refusal)
+            children.append(way)
         age_s = None if feed.last_data_ns is None else max(0.0, (now_ns - feed.last_data_ns) / 1e9)
         return node(
             name,
@@ -1198,6 +1204,9 @@ _FEED_STATES: Mapping[str, State] = {
 
 def session_words(session: Session, now_ns: int) -> Text | None:
     """What a market is doing, for people; None while it trades as usual."""
+    if session.halted_ns is not None and session.is_open:
+        since = dt.datetime.fromtimestamp(session.halted_ns // SECOND_NS, dt.UTC)
+        return Text("halted since {time} UTC", {"time": f"{since:%Y-%m-%d %H:%M}"})
     if session.phase == "regular":
         return None
     if session.phase != "closed":

@@ -17,6 +17,8 @@ Each trade passes once, told apart by its id within a window of time, for ids ha
 latest states: an older one is dropped, and when handling takes more than half of the time they wait, newest only, until
 it does not. Trades never wait and are never dropped.
 
+A venue without trades has its open minutes made here, of every ticker that passes, streamed or polled.
+
 A closed market is not silent but closed: nobody is asked about it once its last state is known, and its silence is no
 sign of trouble. Where every market is closed, a connection that stands is all there is to want.
 """
@@ -30,6 +32,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 
+from watchhamster.core.candles import MinuteBuilder
 from watchhamster.core.instruments import instrument_of, split_instrument
 from watchhamster.core.market import BadFrameSeen, Book, Candle, Event, FeedChanged, FeedState, Ticker, Trade
 from watchhamster.core.ports import (
@@ -145,7 +148,9 @@ class Feed:
         self._changed = asyncio.Event()
         self._tapes: dict[str, _Tape] = {}  # instrument ->
         self._latest: dict[tuple[type[Event], str], int] = {}  # wanted tickers, books, candles -> newest event_ns
+        self._states: dict[str, str | None] = {}  # instrument -> the state of its last ticker
         self._newest: dict[str, int] = {}  # instrument -> newest event_ns of anything that passed
+        self._minutes: dict[str, MinuteBuilder] = {}  # wanted candles of a venue without trades
         self._unserved: dict[str, set[Kind]] = {}
         self._refused: dict[str, float] = {}  # symbol REST knows nothing of -> ask again then
 
@@ -231,6 +236,13 @@ class Feed:
             if want.kind != "trade"
         }
         instruments = {instrument for _, instrument in named}
+        if "trade" not in self.venue.kinds:
+            self._minutes = {
+                instrument: self._minutes.get(instrument) or MinuteBuilder(instrument)
+                for want, instrument in named
+                if want.kind == "candle"
+            }
+        self._states = {key: state for key, state in self._states.items() if key in instruments}
         self._newest = {key: value for key, value in self._newest.items() if key in instruments}
         self._unserved = {key: kinds for key, kinds in self._unserved.items() if key in instruments}
         self._refused.clear()
@@ -353,6 +365,7 @@ class Feed:
                     self._hold(key, event)
                 else:
                     self._pass_latest(key, event)
+                self._form(event)
         elif isinstance(event, Candle):
             if (Candle, event.instrument) not in self._latest:
                 return False
@@ -366,10 +379,20 @@ class Feed:
 
     def _pass_latest(self, key: tuple[type[Event], str], event: Ticker | Book) -> None:
         self._latest[key] = event.event_ns
+        if isinstance(event, Ticker):
+            self._states[event.instrument] = event.state
         moved_ns = (event.trade_ns or event.event_ns) if isinstance(event, Ticker) else event.event_ns
         if moved_ns > self._newest.get(event.instrument, 0):
             self._newest[event.instrument] = moved_ns
         self._sink(event)
+
+    def _form(self, event: Ticker | Book) -> None:
+        """Show the open minute with this ticker in it, where that is wanted."""
+        builder = self._minutes.get(event.instrument)
+        if builder is not None and isinstance(event, Ticker):
+            candle = builder.add(event, self.venue.grid(split_instrument(event.instrument)[1]))
+            if candle is not None:
+                self._sink(candle)
 
     def _hold(self, key: tuple[type[Event], str], event: Ticker | Book) -> None:
         """Keep the newest state of this key until the slice is over: the sink cannot take them all."""
@@ -488,7 +511,11 @@ class Feed:
                 await self._clock.sleep(session.pace.wait_s())  # first, so that the latest wants are sent
                 self._changed.clear()
                 deadline = self._clock.monotonic() + self._policy.snapshot_timeout_s
-                keys = {(want.kind, instrument_of(self.venue.name, want.symbol)) for want in self._wants}
+                keys = {
+                    (want.kind, instrument_of(self.venue.name, want.symbol))
+                    for want in self._wants
+                    if want.kind != "candle" or "trade" in self.venue.kinds  # or else it is made here
+                }
                 session.awaiting = {key: t for key, t in session.awaiting.items() if key in keys}
                 session.awaiting.update(dict.fromkeys(sorted(keys - session.asked), deadline))
                 session.asked = keys
@@ -621,14 +648,19 @@ class Feed:
 
     async def _tickers(self, symbols: Sequence[str], priority: Priority) -> list[Ticker]:
         """The summaries of all the symbols that the venue knows. One it does not know would spoil a whole call."""
+        if len(symbols) > self.venue.tickers_a_call:
+            await self._caller.prepare()
         size = self.venue.tickers_a_call
         batches = [list(symbols[i : i + size]) for i in range(0, len(symbols), size)]
         found: list[Ticker] = []
         while batches:
             batch = batches.pop()
             try:
-                answer = await self._caller.call(self.venue.tickers(batch), priority, self._policy.dial_timeout_s)
+                answer = await self._caller.tickers(batch, priority, self._policy.dial_timeout_s)
                 found += answer
+                if len(batch) > 1:  # alone, what was left out is answered or refused
+                    told = {ticker.instrument for ticker in answer}
+                    batches += [[symbol] for symbol in batch if instrument_of(self.venue.name, symbol) not in told]
             except Rejected as refusal:
                 if len(batch) == 1:
                     self._market_refused(batch[0], refusal)
@@ -658,8 +690,15 @@ class Feed:
                     self._want_settled([self._tapes[event.instrument].symbol], "normal")
         key = (type(event), event.instrument)
         newest = self._latest.get(key)
-        if newest is not None and event.event_ns > newest:
+        if newest is not None and (event.event_ns > newest or self._has_new_state(event, newest)):
             self._pass_latest(key, event)
+            self._form(event)
+
+    def _has_new_state(self, event: Ticker | Book, newest_ns: int) -> bool:
+        """Whether it is the last ticker once more, of a market that has closed or halted since."""
+        if not isinstance(event, Ticker) or event.event_ns != newest_ns:
+            return False
+        return event.state != self._states.get(event.instrument)
 
     def _news(self) -> None:
         self._rest_news_at = self._news_at = self._clock.monotonic()
@@ -774,6 +813,9 @@ class Feed:
                 busy = [tape.symbol for tape in ahead[:_AUDITED_AT_ONCE]]
                 quiet = [tape.symbol for tape in self._tapes.values() if not tape.is_ahead()]
                 self._want_settled(busy, "bulk")
+                if "trade" not in self.venue.kinds:
+                    await self._caller.prepare()
+                    quiet = self._longest_unheard()
                 try:
                     for ticker in await self._tickers(
                         [symbol for symbol in quiet if self._is_answered(symbol)], "normal"
@@ -781,6 +823,16 @@ class Feed:
                         self._from_rest(ticker)
                 except (Unavailable, BadFrame) as failure:
                     log.debug("%s: audit put off: %s", self.venue.name, failure)
+
+    def _longest_unheard(self) -> list[str]:
+        """What a stream without trades is to be compared with: all that is open, or, where calls are dear, some of it.
+
+        Its silence may be a halt, of which only REST tells, or a subscription that was forgotten.
+        """
+        symbols = dict.fromkeys(want.symbol for want in self._wants if not self._is_idle(want.symbol))
+        name = self.venue.name
+        oldest = sorted(symbols, key=lambda symbol: self._newest.get(instrument_of(name, symbol), 0))
+        return oldest if self.venue.tickers_a_call > 1 else oldest[:_AT_ONCE]
 
     def _begin_filling(self) -> None:
         gap = self._gap

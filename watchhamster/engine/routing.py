@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import math
+from collections.abc import Sequence
 from typing import TypeVar
 
+from watchhamster.core.market import Ticker
 from watchhamster.core.ports import (
+    BadFrame,
     Clock,
     Guarded,
     Query,
@@ -84,6 +87,23 @@ class Caller:
                 ),
                 Text("Check the connection, or try again in a moment."),
             ) from None
+
+    async def tickers(
+        self, symbols: Sequence[str], priority: Priority = "normal", timeout_s: float = 5.0
+    ) -> list[Ticker]:
+        """Summaries of what fits in one call; by more calls, should the venue's shorter way close with this one."""
+        size = self.venue.tickers_a_call
+        try:
+            return await self.call(self.venue.tickers(symbols), priority, timeout_s)
+        except (Unavailable, BadFrame):
+            if self.venue.tickers_a_call == size:
+                raise
+        size = self.venue.tickers_a_call
+        found: list[Ticker] = []
+        for start in range(0, len(symbols), size):
+            query = self.venue.tickers(symbols[start : start + size])
+            found += await self.call(query, priority, timeout_s)
+        return found
 
     async def prepare(self) -> None:
         """Have the pass that shortens a venue's calls, where there is one to be had just now."""

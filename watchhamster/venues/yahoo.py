@@ -95,8 +95,6 @@ _HALTED: Final = frozenset(("HALTED", "HALT", "SUSPENDED"))
 _SYMBOLS_MAX: Final = 10_000
 _SECONDS: Final = (-5_000_000_000, 4_102_444_800)  # 1811 to 2100: what a chart's times may be
 _INTRADAY_S_MAX: Final = 1000 * 86_400  # hourly bars go back two years
-_MINUTE: Final = timeframe("1m")
-_FOLLOWED_NS: Final = 300 * SECOND_NS  # a count older than this no longer tells what the minute traded
 _FOREVER_NS: Final = 1 << 62
 
 CAUTION: Final = Text(
@@ -510,22 +508,6 @@ def _value(name: str, how: str, value: int | bytes) -> str | float | int:
 # ---------------------------------------------------------------- what is remembered of a symbol
 
 
-class _Forming:
-    """A minute's candle from tickers. Its volume is what the day's count grew by."""
-
-    __slots__ = ("base", "before", "close", "count", "high", "low", "open", "open_ns")
-
-    def __init__(self, open_ns: int, price: float, base: float | None) -> None:
-        self.open_ns = open_ns
-        self.open = self.high = self.low = self.close = price
-        self.base = base  # the day's count before the minute; None: unknown
-        self.count: float | None = None  # and now
-        self.before = 0.0  # what the minute had when the count began anew
-
-    def add(self, price: float) -> None:
-        self.high, self.low, self.close = max(self.high, price), min(self.low, price), price
-
-
 class _Known:
     """What is known of a symbol just now."""
 
@@ -545,7 +527,6 @@ class _Known:
         self.price: float | None = None
         self.volume: float | None = None
         self.reference: Decimal | None = None  # what `change` counts from
-        self.forming: _Forming | None = None
         self.regular: float | None = None  # the last price of regular trading, whatever the day
         self.new_day()
 
@@ -629,7 +610,7 @@ class Yahoo:
         ping_s=15.0,  # and the subscription again: Yahoo forgets
         pong_timeout_s=10.0,
         poll_s=20.0,  # an answer is cached for ten seconds, and asks are one a symbol
-        audit_s=600.0,
+        audit_s=120.0,  # of symbols whose silence may be a halt
         backoff_first_s=1.0,
         backoff_max_s=60.0,
         stale_after_s=180.0,
@@ -648,7 +629,6 @@ class Yahoo:
         self._calendars: dict[str, Calendar] = {}
         self._wanted: tuple[str, ...] = ()
         self._ever: dict[str, None] = {}
-        self._candled: frozenset[str] = frozenset()
         self._refusals: Counter[str] = Counter()  # in a row, by group
         self._pass = _Pass()
 
@@ -715,7 +695,7 @@ class Yahoo:
         """Frames that end what was wanted before and ask for what is wanted now, at most 500 symbols each.
 
         Nothing is acknowledged, unknown symbols are met with silence, and so are closed markets. Candles are of 1 m,
-        made here from the tickers. Raises `UsageError` (`not_offered`, `bad_timeframe`).
+        made of the tickers by whoever reads them. Raises `UsageError` (`not_offered`, `bad_timeframe`).
         """
         for want in wants:
             if want.kind not in self.kinds:
@@ -724,7 +704,6 @@ class Yahoo:
                 raise _wrong_timeframe(want.timeframe or "", ("1m",))
         symbols = tuple(dict.fromkeys(_checked(want.symbol) for want in wants))
         self._wanted = symbols
-        self._candled = frozenset(want.symbol for want in wants if want.kind == "candle")
         self._ever.update(dict.fromkeys(symbols))
         while len(self._ever) > _SYMBOLS_MAX:
             del self._ever[next(iter(self._ever))]
@@ -738,7 +717,7 @@ class Yahoo:
         return next(_messages("subscribe", self._wanted), None)
 
     def decode(self, frame: bytes | str, received_ns: int | None) -> list[Event]:
-        """The ticker of a frame, completed by what was known, and the minute's candle where that is wanted.
+        """The ticker of a frame, completed by what was known.
 
         `volume_24h` is the day's volume, for cryptocurrencies that of 24 hours. `state` is PRE, REGULAR, POST or
         EXTENDED. A change that was not sent is counted from the price it counted from before; where there is none, it
@@ -800,7 +779,6 @@ class Yahoo:
         self._known.setdefault(symbol, known)  # only now is it known to be one
         if len(self._known) > _SYMBOLS_MAX:
             del self._known[next(iter(self._known))]
-        began_anew = False
         calendar = self._calendar(known)
         if late and calendar.day(time_ns) != calendar.day(known.time_ns):
             known = _Known(symbol, known.instrument)  # what holds for another day is nothing to add to
@@ -838,11 +816,8 @@ class Yahoo:
             _HOURS.get(hours, "EXTENDED"),
             None if hours == 1 else known.regular,
         )
-        events: list[Event] = [ticker]
         if late:
-            return events
-        if symbol in self._candled and hours == 1:
-            events.append(_formed(known, ticker, float(get("last_size", 0)), began_anew))
+            return [ticker]
         if time_ns > known.time_ns:
             known.halted_ns = None  # it trades
         known.time_ns, known.price, known.volume = time_ns, price, ticker.volume_24h
@@ -850,7 +825,7 @@ class Yahoo:
         known.previous_close = ticker.previous_close
         known.regular = price if hours == 1 else known.regular
         known.reference = Decimal(repr(price)) - Decimal(repr(change))
-        return events
+        return [ticker]
 
     def _change(self, fields: PricingData, known: _Known, price: float) -> tuple[float, float]:
         """The change and its rate as a fraction."""
@@ -881,7 +856,7 @@ class Yahoo:
         return self._query(Request("/v1/finance/trending/US", {"count": "20"}, "finance", life_s=_TRENDING_S), read)
 
     def tickers(self, symbols: Sequence[str]) -> Query[list[Ticker]]:
-        """Summaries of at most `tickers_a_call` symbols: of one by the chart, of several by `quotes` with the pass.
+        """Summaries of at most `tickers_a_call` symbols: by `quotes` while a pass admits, else of one by the chart.
 
         A symbol Yahoo does not know fails the call of one; from that of several it is left out.
         """
@@ -891,9 +866,16 @@ class Yahoo:
                 Text("Yahoo is asked for at most {count} symbols at a time.", {"count": self.tickers_a_call}),
                 Text("Ask for them one after the other."),
             )
-        if len(symbols) > 1:
+        if self._pass.admits:
             query = self.quotes(symbols)
-            return Query(query.request, lambda response: [quote.ticker for quote in query.parse(response)])
+
+            def found(response: Response) -> list[Ticker]:
+                tickers = [quote.ticker for quote in query.parse(response)]
+                if not tickers and len(symbols) == 1:
+                    raise _refused("Not Found", "", 404, symbols[0])
+                return tickers
+
+            return Query(query.request, found)
 
         def read(response: Response) -> list[Ticker]:
             return [self._read_quote(symbols[0], response).ticker]
@@ -1576,38 +1558,6 @@ def _actions(known: _Known, result: _Result, found: _Found) -> list[Action]:
             at_ns = found.bars.day_ns(split.date * SECOND_NS)
             actions.append(Action(known.instrument, at_ns, "split", split.numerator / split.denominator))
     return sorted(actions, key=lambda action: (action.at_ns, action.kind))
-
-
-def _formed(known: _Known, ticker: Ticker, last_size: float, began_anew: bool) -> Candle:
-    """The minute's candle with this ticker in it; never closed, and to be replaced by the chart's."""
-    open_ns, count = _MINUTE.open_ns(ticker.event_ns), ticker.volume_24h
-    forming = known.forming
-    if forming is None or forming.open_ns != open_ns:
-        followed = known.volume is not None and ticker.event_ns - known.time_ns <= _FOLLOWED_NS
-        base = known.volume if followed else None if count is None else max(0.0, count - last_size)
-        forming = known.forming = _Forming(open_ns, ticker.price, 0.0 if began_anew else base)
-    else:
-        if began_anew and forming.base is not None and forming.count is not None:
-            forming.before += max(0.0, forming.count - forming.base)
-            forming.base = 0.0
-        forming.add(ticker.price)
-    forming.count = count
-    volume = None
-    if count is not None and forming.base is not None and known.exchange != "CCC":  # whose count slides
-        volume = forming.before + max(0.0, count - forming.base)
-    return Candle(
-        known.instrument,
-        _MINUTE.name,
-        open_ns,
-        forming.open,
-        forming.high,
-        forming.low,
-        forming.close,
-        volume,
-        None,
-        False,
-        "live",
-    )
 
 
 def _ticker(
