@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, pairwise
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
 
 from watchhamster.core.bars import Floats
+
+_CELLS_MOST: Final = 60  # values of a parameter that are shown one by one
+_PARTS: Final = 24
 
 
 class Scored(Protocol):
@@ -86,22 +89,40 @@ def neighbourhood(trials: Sequence[Scored], best: Scored, metric: str) -> Neighb
 
 
 def heat_map(trials: Sequence[Scored], metric: str, x: str, y: str, best: Scored | None = None) -> HeatMap:
-    """A metric over two parameters, as a matrix: coloured it is a heat map, raised it is a surface."""
+    """A metric over two parameters, as a matrix: coloured it is a heat map, raised it is a surface.
+
+    A parameter with more values than can be shown is cut into equal parts, named by their middles.
+    """
     values = varied(trials)
-    xs, ys = values.get(x, []), values.get(y, [])
+    across, up = _Axis(values.get(x, [])), _Axis(values.get(y, []))
     cells: dict[tuple[int, int], list[float]] = {}
-    columns, rows = {v: n for n, v in enumerate(xs)}, {v: n for n, v in enumerate(ys)}
     for trial in trials:
         value = trial.metrics.get(metric)
-        if value is not None and trial.parameters.get(x) in columns and trial.parameters.get(y) in rows:
-            cells.setdefault((rows[trial.parameters[y]], columns[trial.parameters[x]]), []).append(value)
-    matrix = np.full((len(ys), len(xs)), np.nan)
+        if value is not None and x in trial.parameters and y in trial.parameters and across.marks and up.marks:
+            cells.setdefault((up.at(trial.parameters[y]), across.at(trial.parameters[x])), []).append(value)
+    matrix = np.full((len(up.marks), len(across.marks)), np.nan)
     for place, found in cells.items():
         matrix[place] = float(np.median(found))
     at = None
-    if best is not None and best.parameters.get(x) in columns and best.parameters.get(y) in rows:
-        at = rows[best.parameters[y]], columns[best.parameters[x]]
-    return HeatMap(x, y, metric, tuple(xs), tuple(ys), matrix, at)
+    if best is not None and across.marks and up.marks:
+        at = up.at(best.parameters[y]), across.at(best.parameters[x])
+    return HeatMap(x, y, metric, across.marks, up.marks, matrix, at)
+
+
+class _Axis:
+    """Where a parameter's values lie on one side of a heat map."""
+
+    def __init__(self, values: Sequence[float]) -> None:
+        self.marks = tuple(values)
+        self._edges: Floats | None = None
+        if len(values) > _CELLS_MOST:
+            self._edges = np.linspace(values[0], values[-1], _PARTS + 1)
+            self.marks = tuple(((self._edges[1:] + self._edges[:-1]) / 2).tolist())
+
+    def at(self, value: float) -> int:
+        if self._edges is None:
+            return self.marks.index(value)
+        return min(_PARTS - 1, int(np.searchsorted(self._edges, value, side="right")) - 1)
 
 
 def heat_maps(trials: Sequence[Scored], metric: str, best: Scored | None = None) -> list[HeatMap]:

@@ -127,7 +127,7 @@ def digest(result: Result) -> Digest:
         max_drawdown=drop.deepest,
         ulcer=drop.ulcer,
         longest_drawdown_ns=drop.longest_ns,
-        exposure=np.count_nonzero(curve.positions) / bars if bars else None,
+        exposure=int(np.count_nonzero(curve.positions)) / bars if bars else None,
         average_exposure=_mean_share(curve.invested, curve.equity) if bars else None,
         traded=math.fsum(fill.price * fill.size for fill in result.fills),
         average_equity=_mean(curve.equity) if bars else None,
