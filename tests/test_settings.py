@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import stat
 from collections.abc import Mapping
@@ -238,3 +239,19 @@ def test_a_catalogue_switches_every_text_and_a_missing_one_leaves_english(tmp_pa
         assert _("on or off") == "on or off"
     finally:
         use_translations(gettext.NullTranslations())
+
+
+def test_trading_hours_are_read_and_a_wrong_day_is_named() -> None:
+    hours = Settings(Rows(trading_hours="XKRX 2026-11-19 10:00-16:30; AAPL 2026-12-24 closed;")).trading_hours()
+    day, eve = dt.date(2026, 11, 19), dt.date(2026, 12, 24)
+    assert hours == {"XKRX": {day: (("regular", 600, 990),)}, "AAPL": {eve: ()}}
+    for text, named in (
+        ("XKRX 2026-12-24 closed; XNYS 2026-02-30 closed", "2026-02-30"),
+        ("XKRX 2026-12-24 16:00-09:00", "2026-12-24"),
+        ("XKRX 2026-12-24 shut", "2026-12-24"),
+        ("XKRX 2026-12-24", "XKRX 2026-12-24"),
+        ("closed", "closed"),
+    ):
+        with pytest.raises(UsageError) as refused:
+            TABLE["trading_hours"].check(text)
+        assert refused.value.code == "bad_hours" and named in str(refused.value) and refused.value.hint is not None

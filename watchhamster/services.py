@@ -22,6 +22,7 @@ import msgspec
 
 from watchhamster import __version__
 from watchhamster.core.ports import (
+    Calendared,
     Clock,
     StoreError,
     UsageError,
@@ -129,6 +130,10 @@ class Services:
         """The one way to a venue's REST interface. Raises `UsageError` (`unknown_venue`)."""
         if venue not in self._callers:
             spec = venue_named(venue)
+            if isinstance(spec, Calendared):
+                keep_hours = spec.keep_hours
+                keep_hours(self.settings.trading_hours())
+                self.settings.observe(lambda *_: keep_hours(self.settings.trading_hours()), "trading_hours")
             bans = self.desk.get(f"bans:{venue}")
             limiter = Limiter(
                 self.clock,

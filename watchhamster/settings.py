@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from watchhamster.core.ports import StoreError, UsageError
+from watchhamster.core.sessions import Hours, hours_of
 from watchhamster.core.text import Text, use_translations
 
 Value: TypeAlias = bool | int | float | str
@@ -318,6 +319,13 @@ TABLE: Mapping[str, Setting] = {
             description=Text("Yahoo Finance's base address; empty for the usual one."),
         ),
         Setting(
+            name="trading_hours",
+            default="",
+            shape=hours_of,
+            example="XKRX 2026-11-19 10:00-16:30; AAPL 2026-12-24 closed",
+            description=Text("Days on which a market or a symbol trades at other hours than the calendars say."),
+        ),
+        Setting(
             name="alert_lifetime_minutes",
             default=10,
             minimum=1,
@@ -506,6 +514,10 @@ class Settings:
         """The quiet hours, if there are any."""
         text = self.text("quiet_hours")
         return QuietHours(*_span_of_day(text), self.text("time_zone")) if text else None
+
+    def trading_hours(self) -> dict[str, dict[dt.date, Hours]]:
+        """The user's word on trading hours: market code or symbol -> local day -> hours."""
+        return hours_of(self.text("trading_hours"))
 
     def retention_days(self) -> dict[str, int]:
         """Days each timeframe is kept, 0 for as long as there is room."""

@@ -101,8 +101,8 @@ class Caller:
         size = self.venue.tickers_a_call
         found: list[Ticker] = []
         for start in range(0, len(symbols), size):
-            query = self.venue.tickers(symbols[start : start + size])
-            found += await self.call(query, priority, timeout_s)
+            some = await self.call(self.venue.tickers(symbols[start : start + size]), priority, timeout_s)
+            found += some
         return found
 
     async def prepare(self) -> None:
