@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchhamster.core.bars import Bars
-from watchhamster.core.candles import CandleBuilder, build, fold, fold_bars
-from watchhamster.core.market import Candle, Trade
+from watchhamster.core.candles import CandleBuilder, MinuteBuilder, build, fold, fold_bars
+from watchhamster.core.market import Candle, Ticker, Trade
+from watchhamster.core.sessions import MARKETS, Calendar, SessionGrid, always_open
 from watchhamster.core.timeframes import SECOND_NS, timeframe
 
 BTC = "upbit:KRW-BTC"
@@ -199,3 +201,108 @@ def test_nothing_forms_before_the_first_trade() -> None:
     builder = CandleBuilder("upbit:KRW-BTC", [timeframe("1m")])
     assert builder.forming(timeframe("1s")) is None
     assert builder.forming(timeframe("1m")) is None
+
+
+# ---------------------------------------------------------------- minutes from tickers
+
+NEW_YORK = SessionGrid(Calendar(MARKETS["XNYS"], lambda _: {dt.date(2026, 11, 26): "Thanksgiving"}))
+ALWAYS = SessionGrid(always_open())
+
+
+def at(text: str) -> int:
+    return int(dt.datetime.fromisoformat(text).timestamp()) * SECOND_NS
+
+
+def told(text: str, price: float, count: float | None, regular: float | None = None) -> Ticker:
+    return ticker(at(text), price, count, regular)
+
+
+def ticker(at_ns: int, price: float, count: float | None, regular: float | None = None) -> Ticker:
+    return Ticker("x:A", at_ns, None, price, None, None, None, None, None, None, count, None, regular=regular)
+
+
+def test_a_minute_has_what_the_count_grew_by() -> None:
+    builder, day = MinuteBuilder("x:A"), "2026-08-26T11:{}-04:00"
+
+    def add(clock: str, price: float, count: float | None) -> Candle:
+        candle = builder.add(told(day.format(clock), price, count), NEW_YORK)
+        assert candle is not None and not candle.closed and candle.origin == "live"
+        return candle
+
+    assert add("08:30", 100.0, 5_000_000).volume is None  # the minute's share of the count is not known
+    first = add("09:01", 101.0, 5_000_050)
+    assert (first.open_ns, first.open, first.volume) == (at(day.format("09:00")), 101.0, 50.0)
+    assert add("09:20", 103.0, 5_000_080).volume == 80
+    assert add("09:20", 103.0, 5_000_080).volume == 80  # repeated
+    third = add("09:40", 100.0, None)
+    assert (third.open, third.high, third.low, third.close, third.volume) == (101.0, 103.0, 100.0, 100.0, 80.0)
+    assert builder.add(told(day.format("09:39"), 1.0, 1.0), NEW_YORK) is None  # late
+    assert add("09:50", 100.5, 100).volume == 180  # the count began anew
+    assert add("10:01", 100.25, 130).volume == 30
+    assert add("11:00", 101.0, 9_000).volume == 8_870
+    assert add("11:01", 101.0, 8_999).volume == 8_869  # slightly less is a correction
+    assert add("30:00", 101.0, 20_000).volume is None  # after a silence the count tells of more than this minute
+    assert add("31:00", 101.0, 20_001).volume == 1
+
+
+def test_a_session_begins_with_a_count_of_its_own_and_its_margins_have_no_minutes() -> None:
+    builder = MinuteBuilder("x:A")
+    assert builder.add(told("2026-11-25T15:59:58-05:00", 100.0, 5_000_000), NEW_YORK) is not None
+    assert builder.add(told("2026-11-25T16:00:00-05:00", 99.0, 6_000_000), NEW_YORK) is None
+    assert builder.add(told("2026-11-25T16:00:00-05:00", 99.0, 6_000_000, regular=100.0), NEW_YORK) is None
+    assert builder.add(told("2026-11-26T12:00:00-05:00", 99.0, 6_000_000), NEW_YORK) is None  # Thanksgiving, untold
+    first = builder.add(told("2026-11-27T09:30:01-05:00", 101.0, 4_900_000), NEW_YORK)
+    assert first is not None and first.volume == 4_900_000  # no fall by half, and yet another day's
+    assert first.open_ns == at("2026-11-27T09:30:00-05:00")
+
+
+def test_a_count_of_24_hours_tells_nothing_of_a_minute() -> None:
+    builder = MinuteBuilder("x:A")
+    for second in range(3):
+        candle = builder.add(told(f"2026-11-27T09:30:0{second}+00:00", 101.0, 1e6 + second), ALWAYS)
+        assert candle is not None and candle.volume is None
+
+
+@given(st.lists(st.integers(0, 500), min_size=2, max_size=200))
+def test_volumes_of_minutes_add_up_to_the_days_count(growth: list[int]) -> None:
+    builder, count = MinuteBuilder("x:A"), 1_000_000
+    began_ns = at("2026-08-26T10:00:00-04:00")
+    volumes: dict[int, float] = {}
+    for step, more in enumerate([0, *growth]):
+        count += more
+        candle = builder.add(ticker(began_ns + step * 10 * SECOND_NS, 1.0, float(count)), NEW_YORK)
+        assert candle is not None
+        volumes[candle.open_ns] = candle.volume or 0.0
+    assert sum(volumes.values()) == sum(growth[5:])  # those of the first minute are not known
+
+
+# ---------------------------------------------------------------- on a grid of sessions
+
+
+def test_bars_of_a_session_fold_on_its_own_grid() -> None:
+    """Hours from 09:30, the last one cut; a half day ends early; days at local midnight on both sides of DST."""
+    minutes = [
+        Candle("x:A", "1m", begin_ns + n * 60 * SECOND_NS, 1.0, 2.0, 0.5, 1.5, 1.0, None, True, "backfill")
+        for begin_ns, count in ((at("2026-10-30T09:30-04:00"), 390), (at("2026-11-02T09:30-05:00"), 210))
+        for n in range(count)
+    ]
+    bars = Bars.of(minutes)
+    for name, opens, volumes in (
+        (
+            "1h",
+            [
+                *(f"2026-10-30T{hour}:30-04:00" for hour in ("09", *range(10, 16))),
+                *(f"2026-11-02T{hour}:30-05:00" for hour in ("09", 10, 11, 12)),
+            ],
+            [60.0] * 6 + [30.0] + [60.0] * 3 + [30.0],
+        ),
+        ("4h", ["2026-10-30T09:30-04:00", "2026-10-30T13:30-04:00", "2026-11-02T09:30-05:00"], [240.0, 150.0, 210.0]),
+        ("1d", ["2026-10-30T00:00-04:00", "2026-11-02T00:00-05:00"], [390.0, 210.0]),
+        ("1w", ["2026-10-26T00:00-04:00", "2026-11-02T00:00-05:00"], [390.0, 210.0]),
+        ("1M", ["2026-10-01T00:00-04:00", "2026-11-01T00:00-04:00"], [390.0, 210.0]),
+    ):
+        folded = fold(minutes, timeframe(name), NEW_YORK)
+        assert [(c.open_ns, c.volume) for c in folded] == list(zip(map(at, opens), volumes, strict=True)), name
+        columns = fold_bars(bars, timeframe(name), NEW_YORK)
+        assert columns.open_ns.tolist() == [c.open_ns for c in folded]
+        assert columns.volume.tolist() == volumes

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from tests.venues.conformance import Case, Conformance
 from watchhamster.core.actions import Action, adjustment, as_traded
-from watchhamster.core.market import Candle, Event, Ticker
+from watchhamster.core.market import Candle, Ticker
 from watchhamster.core.ports import (
     BadFrame,
     RateLimited,
@@ -434,63 +434,12 @@ def seeded() -> Yahoo:
     return venue
 
 
-def minute(events: list[Event]) -> Candle:
-    [candle] = [event for event in events if isinstance(event, Candle)]
-    return candle
-
-
-def test_minutes_are_built_from_what_the_count_grew_by() -> None:
-    venue = seeded()
-    venue.subscribe([Subscription("ticker", "AAPL"), Subscription("candle", "AAPL", "1m")], "t")
-    at = ms("2026-08-26T11:09:00-04:00")
-
-    def frame(seconds: int, price: float, count: int | None, **more: Any) -> Candle:
-        counts = {} if count is None else {"day_volume": count}
-        received = (at + seconds * 1000) * 1_000_000
-        return minute(
-            venue.decode(
-                pricing(id="AAPL", price=price, time=at + seconds * 1000, market_hours=1, **counts, **more), received
-            )
-        )
-
-    first = frame(1, 101.0, 5_000_050)  # REST knew 5,000,000 half a minute ago
-    assert (first.open_ns, first.volume, first.closed, first.origin) == (at * 1_000_000, 50.0, False, "live")
-    assert frame(20, 103.0, 5_000_080).volume == 80
-    assert frame(20, 103.0, 5_000_080).volume == 80  # repeated
-    third = frame(40, 100.0, None)
-    assert (third.open, third.high, third.low, third.close, third.volume) == (101.0, 103.0, 100.0, 100.0, 80.0)
-    fell = frame(50, 100.5, 100)  # the count began anew
-    assert fell.volume == 180
-    following = frame(61, 100.25, 130)
-    assert (following.open_ns, following.open, following.volume) == ((at + 60_000) * 1_000_000, 100.25, 30.0)
-    # After a silence the count tells of more than this minute; the last trade is all that is sure.
-    assert frame(3600, 101.0, 9_000, last_size=5).volume == 5
-    # A slightly smaller count is a correction.
-    assert frame(3601, 101.0, 8_999).volume == 4
-
-
-def test_volume_of_minutes_adds_up_to_the_days_count() -> None:
-    venue = seeded()
-    venue.subscribe([Subscription("candle", "AAPL", "1m")], "t")
-    at, count, rng = ms("2026-08-26T11:09:00-04:00"), 5_000_000, np.random.default_rng(7)
-    volumes: dict[int, float | None] = {}
-    for second in range(600):
-        count += int(rng.integers(0, 500))
-        candle = minute(
-            venue.decode(
-                pricing(id="AAPL", price=101.0, time=at + second * 1000, market_hours=1, day_volume=count), None
-            )
-        )
-        volumes[candle.open_ns] = candle.volume
-    assert len(volumes) == 10 and sum(v or 0.0 for v in volumes.values()) == count - 5_000_000
-
-
-def test_no_minutes_outside_of_regular_hours_and_none_for_what_is_not_wanted() -> None:
+def test_a_frame_is_a_ticker_whether_candles_are_wanted_or_not() -> None:
     venue = seeded()
     venue.subscribe([Subscription("candle", "AAPL", "1m"), Subscription("ticker", "TSLA")], "t")
     at = ms("2026-08-26T11:09:00-04:00")
-    assert len(venue.decode(pricing(id="AAPL", price=1.0, time=at, market_hours=2), None)) == 1
-    assert len(venue.decode(pricing(id="TSLA", price=1.0, time=at, market_hours=1), None)) == 1
+    for symbol in ("AAPL", "TSLA"):
+        decoded(venue, pricing(id=symbol, price=1.0, time=at, market_hours=1))
 
 
 def test_subscriptions_end_what_is_not_wanted_any_more() -> None:

@@ -10,6 +10,8 @@ frozen second is refused (`too_late` counts it): its candle has to be rebuilt fr
 
 The builder is pure. It never asks what time it is: a second closes when a trade of a later one comes, or when
 `close_until` says that nothing can come any more.
+
+Where a venue tells no trades, `MinuteBuilder` shows the open minute by its tickers, until the venue's candle comes.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ from typing import TypeAlias
 import numpy as np
 
 from watchhamster.core.bars import Bars, Ints
-from watchhamster.core.market import Candle, Origin, Trade
+from watchhamster.core.market import Candle, Origin, Ticker, Trade
 from watchhamster.core.timeframes import SECOND_NS, UTC, Grid, Timeframe, timeframe
 
-SECOND = timeframe("1s")
+SECOND, MINUTE, DAY = timeframe("1s"), timeframe("1m"), timeframe("1d")
 FOREVER = 1 << 62
+_SILENCE_NS = 300 * SECOND_NS  # of tickers, after which a count says nothing of a minute
+_WEEK_NS = 7 * 86400 * SECOND_NS
 
 # open, high, low, close, volume, value
 _Sum: TypeAlias = tuple[float, float, float, float, float, float]
@@ -284,6 +288,59 @@ class CandleBuilder:
     def _candle(self, tf: Timeframe, open_ns: int, total: _Sum | None, closed: bool, revision: int) -> Candle:
         assert total is not None
         return Candle(self.instrument, tf.name, open_ns, *total, closed, self._origin, revision)
+
+
+class MinuteBuilder:
+    """The open minute of an instrument whose venue tells tickers but no trades. Its candles are provisional.
+
+    A minute has the prices that were told of it, so it may lack some; its volume is what the count of the day grew by,
+    None in the first minute after a silence, whose share of the count nobody knows. A count that fell on a new day, or
+    to less than half, began anew at zero; a smaller fall is a correction. Where a market never closes the count is one
+    of 24 hours that slides, and tells nothing of a minute.
+    """
+
+    def __init__(self, instrument: str) -> None:
+        self.instrument = instrument
+        self._candle: Candle | None = None
+        self._event_ns = -FOREVER
+        self._day_ns = -FOREVER
+        self._slides = False  # the count
+        self._count: float | None = None  # of the day, as told last
+        self._base: float | None = None  # what it was when the minute began
+        self._before = 0.0  # what the minute had when the count began anew
+
+    def add(self, ticker: Ticker, grid: Grid) -> Candle | None:
+        """The minute with this ticker in it; None for one that is older than the last, or of no regular session."""
+        open_ns = grid.open_ns(MINUTE, ticker.event_ns)
+        is_regular = ticker.regular is None and ticker.event_ns < grid.end_ns(MINUTE, open_ns)
+        if not is_regular or ticker.event_ns < self._event_ns:
+            return None
+        day_ns = grid.open_ns(DAY, ticker.event_ns)
+        is_new_day = day_ns != self._day_ns
+        if is_new_day:
+            self._slides = len(grid.room(MINUTE, day_ns, day_ns + _WEEK_NS)) == 1
+        count, last = None if self._slides else ticker.volume_24h, self._count
+        anew = count is not None and last is not None and (count < last if is_new_day else 2 * count < last)
+        candle, price = self._candle, ticker.price
+        if candle is None or candle.open_ns != open_ns:
+            followed = ticker.event_ns - self._event_ns <= _SILENCE_NS
+            self._base = 0.0 if anew else last if followed else None
+            self._before = 0.0
+            prices = price, price, price
+        else:
+            if anew and self._base is not None and last is not None:
+                self._before += max(0.0, last - self._base)
+                self._base = 0.0
+            prices = candle.open, max(candle.high, price), min(candle.low, price)
+        self._event_ns, self._day_ns = ticker.event_ns, day_ns
+        self._count = last if count is None else count
+        volume = None
+        if self._count is not None and self._base is not None:
+            volume = self._before + max(0.0, self._count - self._base)
+        self._candle = Candle(
+            self.instrument, MINUTE.name, open_ns, *prices, price, volume, None, closed=False, origin="live"
+        )
+        return self._candle
 
 
 def build(
