@@ -223,7 +223,9 @@ def test_a_corrupt_file_is_set_aside_and_what_can_be_read_is_saved(
     elif damage == "root page":
         body[4096 * 3 : 4096 * 4] = bytes(4096)
     else:
-        middle = len(body) // 8192 * 4096
+        (data,) = ask(path, "SELECT data FROM block ORDER BY id LIMIT 1")[0]
+        assert isinstance(data, bytes)
+        middle = body.index(data[-2000:]) // 4096 * 4096
         body[middle : middle + 4096] = random.Random(2).randbytes(4096)
     path.write_bytes(body)
     with opened(path) as store:

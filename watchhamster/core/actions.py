@@ -10,12 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
 import numpy as np
 
 from watchhamster.core.bars import Floats, Ints
 from watchhamster.core.market import Action as Action
 
 _FOREVER_NS = 1 << 62
+
+
+class Learned(msgspec.Struct, frozen=True):
+    """What actions were news to a store, and what a new split made worthless: it is of the scale of before."""
+
+    new: tuple[Action, ...] = ()
+    stale: tuple[tuple[str, int, int], ...] = ()  # timeframe, since_ns, until_ns: to be fetched again
+
+    @property
+    def splits(self) -> list[Action]:
+        """The new splits, if they made anything worthless."""
+        return [action for action in self.new if action.kind == "split" and self.stale]
 
 
 def adjustment(

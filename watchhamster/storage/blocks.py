@@ -57,9 +57,10 @@ class Columns(NamedTuple):
         """Equal in every bit."""
         return all(mine.tobytes() == theirs.tobytes() for mine, theirs in _pairs(self, other))
 
-    def bars(self) -> Bars:
+    def bars(self, adjustment: Floats | None = None) -> Bars:
         """The same candles without their origin."""
-        return Bars(self.times, *self.values)
+        o, h, lo, c, volume, value = self.values
+        return Bars(self.times, o, h, lo, c, volume, value, adjustment)
 
 
 def _pairs(a: Columns, b: Columns) -> tuple[tuple[NDArray[Any], NDArray[Any]], ...]:

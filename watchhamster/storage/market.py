@@ -10,6 +10,11 @@ The coverage ledger holds the spans that were asked for. Only with it does a mis
 "nobody asked". Candles and marks that arrive together are committed together, so losing the end of a WAL leaves a
 store that says less, never one that says something wrong.
 
+What a company did to its shares is kept beside the candles, by instrument. Distributions give the factors of adjusted
+prices, computed as bars are read. A split changes the past: from then on the venue tells all of it in another scale, so
+a split that is news to the store takes everything older that was told before it out of sight, in one transaction: the
+candles stay as those first stored, which nobody reads as the latest, and their time is `not_fetched` again.
+
 `append` and `mark` only buffer; the writer's thread commits once a second or each 1,000 candles. While the file is
 locked or the disk is full, the buffer grows to its bound; what arrives after that is not stored, is counted, and its
 time stays unmarked, so that it too is fetched again.
@@ -32,8 +37,9 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from watchhamster.core.bars import Bars, Ints, Span
-from watchhamster.core.market import Candle, Origin
+from watchhamster.core.actions import Learned, factors, shares_left
+from watchhamster.core.bars import Bars, Floats, Ints, Span
+from watchhamster.core.market import Action, Candle, Origin
 from watchhamster.core.ports import Clock, StoreError, WatchHamsterError
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
@@ -61,10 +67,14 @@ _KEEP_DAYS_LEAST = 7
 _NAN = float("nan")
 _ROW = struct.Struct("<qq6dB")
 _SPAN = struct.Struct("<qqq")
-_EXTRA = struct.Struct("<qq4d")
+_EXTRA = struct.Struct("<qq4dq")
+_EXTRA_COLUMNS = "series, open_ns, adj_close, dividends, stock_splits, capital_gains, told_ns, crc"
 _DAY, _MONTH, _YEAR = timeframe("1d"), timeframe("1M"), timeframe("1y")
 _FAR_NS = 1 << 62
 _LONG_AGO = -_FAR_NS
+_SAME_DAY_NS = 18 * 3600 * SECOND_NS  # two sources may mean different hours by the beginning of a day
+_LOOK_BACK_NS = 20 * 86400 * SECOND_NS  # the last close before a distribution lies within
+_NOISE = 1e-5  # between factors as told and as computed; the smallest distribution is more
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -79,7 +89,7 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Extra(NamedTuple):
-    """What some files say of a bar besides its candle. None where they do not."""
+    """What is told of a bar besides its candle. None where nothing is."""
 
     open_ns: int
     adj_close: float | None
@@ -135,13 +145,13 @@ Refill = Callable[[str, str, int, int], Awaitable[object]]
 """Fetch a span of a series (instrument, timeframe, since_ns, until_ns) again and append and mark it."""
 
 
-_Kind = Literal["block", "row", "first", "coverage", "extra"]
+_Kind = Literal["block", "row", "first", "coverage", "extra", "action", "told"]
 
 
 class _Damage(NamedTuple):
     kind: _Kind
-    rowid: tuple[int, ...]  # the row's key in its table
-    series: int
+    rowid: tuple[int | str, ...]  # the row's key in its table
+    series: int  # 0 for what is kept by instrument
     since_ns: int
     until_ns: int
     reason: str
@@ -181,7 +191,33 @@ def _create(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS = (_create,)
+def _keep_actions(connection: sqlite3.Connection) -> None:
+    """What was done to shares by instrument, and when bars were adjusted as told."""
+    for statement in (
+        "CREATE TABLE action (instrument TEXT NOT NULL, at_ns INTEGER NOT NULL, kind TEXT NOT NULL,"
+        " amount REAL NOT NULL, told_ns INTEGER NOT NULL, crc INTEGER NOT NULL,"
+        " PRIMARY KEY (instrument, at_ns, kind)) WITHOUT ROWID",
+        # since_ns: the first word about the instrument; until_ns: up to here every action is known.
+        "CREATE TABLE told (instrument TEXT PRIMARY KEY, since_ns INTEGER NOT NULL, until_ns INTEGER NOT NULL,"
+        " crc INTEGER NOT NULL) WITHOUT ROWID",
+        f"ALTER TABLE extra ADD COLUMN told_ns INTEGER NOT NULL DEFAULT {_FAR_NS}",
+    ):
+        connection.execute(statement)
+    names = {series: name for series, *name in connection.execute("SELECT id, instrument, timeframe FROM series")}
+    for (instrument,) in connection.execute("SELECT DISTINCT instrument FROM series").fetchall():
+        connection.execute("INSERT INTO told VALUES (?,?,?,?)", (instrument, 0, 0, _name_crc((instrument, 0, 0))))
+    for series, *values, _ in connection.execute(f"SELECT {_EXTRA_COLUMNS} FROM extra").fetchall():
+        # Nobody knows when it was told: then it is taken as it is.
+        key = (_extra_crc(series, values), series, values[0])
+        connection.execute("UPDATE extra SET crc = ? WHERE series = ? AND open_ns = ?", key)
+        instrument, name = names.get(series, (None, None))
+        for kind, amount in zip(("dividend", "split", "gain"), values[2:5], strict=True):
+            if amount and name == "1d":
+                action = (instrument, values[0], kind, amount, _FAR_NS)
+                connection.execute("INSERT OR IGNORE INTO action VALUES (?,?,?,?,?,?)", (*action, _name_crc(action)))
+
+
+MIGRATIONS = (_create, _keep_actions)
 
 
 class MarketStore:
@@ -291,11 +327,17 @@ class MarketStore:
         candles: Sequence[Candle],
         marks: Iterable[tuple[str, str, int, int]] = (),
         extras: Iterable[tuple[str, str, Extra]] = (),
+        actions: Sequence[Action] = (),
     ) -> Counts:
         """Store at once and return when it is on the disk: for imports. Blocks; not for the loop.
 
-        `marks` are (instrument, timeframe, since_ns, until_ns). Raises `StoreError`; what was committed before stays.
+        `marks` are (instrument, timeframe, since_ns, until_ns). The candles count as told when the last of them began,
+        for nobody says when it was. Raises `StoreError`; what was committed before stays.
         """
+        now_ns = self._clock.now_ns()
+        last: dict[str, int] = {}
+        for candle in candles:
+            last[candle.instrument] = min(now_ns, max(candle.open_ns, last.get(candle.instrument, _LONG_AGO)))
         groups: dict[SeriesKey, _Waiting] = {}
         more: dict[SeriesKey, list[Extra]] = {}
         for instrument, name, since_ns, until_ns in marks:
@@ -303,22 +345,153 @@ class MarketStore:
         for instrument, name, extra in extras:
             more.setdefault((instrument, name), []).append(extra)
 
-        def chunk(part: Sequence[Candle], last: bool) -> Counts:
+        def chunk(part: Sequence[Candle], is_last: bool) -> Counts:
             self._flush(raises=True)
-            batch: dict[SeriesKey, _Waiting] = groups if last else {}
+            batch: dict[SeriesKey, _Waiting] = groups if is_last else {}
             for candle in part:
                 batch.setdefault((candle.instrument, candle.timeframe), _Waiting()).candles.append(candle)
-            counts = self._commit(batch, more if last else {})
-            if last:
+            counts = self._commit(batch, more if is_last else {})
+            if is_last:
                 self._seal()
             return counts
 
+        def learn() -> None:
+            self._flush(raises=True)
+            with self._db.writing() as connection:
+                for instrument, told_ns in last.items():
+                    self._learn(connection, instrument, [a for a in actions if a.instrument == instrument], told_ns)
+
+        self._db.call(learn)
         counts = Counts()
         for start in range(0, max(1, len(candles)), _CHUNK):
             part = candles[start : start + _CHUNK]
-            last = start + _CHUNK >= len(candles)
-            counts += self._db.call(partial(chunk, part, last))
+            counts += self._db.call(partial(chunk, part, start + _CHUNK >= len(candles)))
         return counts
+
+    async def learn(
+        self,
+        instrument: str,
+        actions: Sequence[Action],
+        until_ns: int,
+        adjusted: Mapping[str, Mapping[int, float]] | None = None,
+    ) -> Learned:
+        """Store what was done to shares, as the venue tells it now: all up to `until_ns` that was not known before.
+
+        `adjusted` are the closes told with it, by timeframe and open time. To be called before candles that came with
+        it are appended: a split that is news takes everything older out of sight. Raises `StoreError`.
+        """
+
+        def work() -> Learned:
+            self._flush(raises=True)
+            try:
+                with self._db.writing() as connection:
+                    now_ns = self._clock.now_ns()
+                    learned = self._learn(connection, instrument, actions, now_ns, until_ns)
+                    for name, closes in (adjusted or {}).items():
+                        rows = [Extra(at, close, None, None, None) for at, close in closes.items()]
+                        self._keep_extras(connection, (instrument, name), rows)
+            except BaseException:
+                self._ids.clear()
+                raise
+            for split in learned.splits:
+                self._db.note("rescaled", *_rescaled(split))
+            return learned
+
+        return await self._db.write(work)
+
+    async def known_until_ns(self, instrument: str) -> int | None:
+        """Up to when every action of an instrument is known; None for one of which nothing was ever told."""
+
+        def work() -> int | None:
+            with self._db.reading() as connection:
+                found = None if connection is None else _told(connection, instrument)
+                return None if found is None else found[1]
+
+        return await self._db.read(work)
+
+    def _learn(
+        self,
+        connection: sa.Connection,
+        instrument: str,
+        actions: Sequence[Action],
+        told_ns: int,
+        until_ns: int = _LONG_AGO,
+    ) -> Learned:
+        """Store actions that were told at some moment, and what follows from a new split."""
+        since_ns, known_ns = _told(connection, instrument) or (told_ns, _LONG_AGO)
+        stored = _actions(connection, instrument, _LONG_AGO, _FAR_NS)
+        places = {(action.kind, action.at_ns) for action, _ in stored}
+        paid: dict[tuple[str, int], Action] = {}
+        for action in actions:
+            near = [at for kind, at in places if kind == action.kind and abs(at - action.at_ns) < _SAME_DAY_NS]
+            key = (action.kind, near[0] if near else action.at_ns)
+            before = 0.0 if key not in paid or action.kind == "split" else paid[key].amount
+            paid[key] = Action(instrument, key[1], action.kind, before + float(action.amount))
+        new = tuple(action for key, action in paid.items() if key not in places)
+        stale: list[tuple[str, int, int]] = []
+        splits = [
+            action for action in new if action.kind == "split" and since_ns < action.at_ns <= self._clock.now_ns()
+        ]
+        if splits:
+            for action, then_ns in stored:
+                over = [s.amount for s in splits if action.at_ns < s.at_ns and then_ns < s.at_ns]
+                key = (action.kind, action.at_ns)
+                if over and action.kind != "split" and key not in paid:
+                    amount = action.amount / float(np.prod(over))
+                    paid[key] = Action(instrument, action.at_ns, action.kind, amount)
+            stale = self._hide(connection, instrument, max(split.at_ns for split in splits))
+            since_ns = told_ns
+        rows = [(*msgspec.structs.astuple(action), told_ns) for action in paid.values()]
+        if rows:
+            connection.exec_driver_sql(
+                "INSERT OR REPLACE INTO action VALUES (?,?,?,?,?,?)", [(*row, _name_crc(row)) for row in rows]
+            )
+        row = (instrument, min(since_ns, told_ns), max(known_ns, until_ns))
+        connection.exec_driver_sql("INSERT OR REPLACE INTO told VALUES (?,?,?,?)", (*row, _name_crc(row)))
+        return Learned(new, tuple(stale))
+
+    def _hide(self, connection: sa.Connection, instrument: str, until_ns: int) -> list[tuple[str, int, int]]:
+        """Take all candles that open before out of sight: kept as first stored, and no longer fetched."""
+        hidden: list[tuple[str, int, int]] = []
+        for series, name in connection.exec_driver_sql(
+            "SELECT id, timeframe FROM series WHERE instrument = ?", (instrument,)
+        ).fetchall():
+            tf = timeframe(name)
+            parts, damage = self._columns(connection, series, tf, _LONG_AGO, until_ns)
+            if damage:
+                self._quarantine_in(connection, damage)
+            columns = parts.columns
+            count = int(np.searchsorted(columns.times, until_ns))
+            for table, rows in (
+                ("first_candle", _rows(columns.slice(0, count))),
+                ("candle", _rows(columns.slice(count, len(columns.times)))),  # what shares a block with them
+            ):
+                if rows:
+                    connection.exec_driver_sql(
+                        f"INSERT OR IGNORE INTO {table} VALUES (?,?,?,?,?,?,?,?,?,?)",
+                        [(series, *row, _crc(series, row)) for row in rows],
+                    )
+            for statement in (
+                "DELETE FROM block WHERE series = ? AND start_ns < ?",
+                "DELETE FROM candle WHERE series = ? AND open_ns < ?",
+                "DELETE FROM extra WHERE series = ? AND open_ns < ?",
+            ):
+                connection.exec_driver_sql(statement, (series, until_ns))
+            fetched = _fetched(connection, series, _LONG_AGO, until_ns)
+            _uncover(connection, series, _LONG_AGO, until_ns)
+            starts = [int(columns.times[0])] if count else []
+            starts += [since_ns for since_ns, _ in fetched if since_ns < until_ns]
+            if starts:
+                hidden.append((name, min(starts), until_ns))
+        return hidden
+
+    def _keep_extras(self, connection: sa.Connection, key: SeriesKey, rows: Sequence[Extra]) -> None:
+        series, now_ns = self._series_id(connection, key), self._clock.now_ns()
+        if rows:
+            connection.exec_driver_sql(
+                f"INSERT OR REPLACE INTO extra ({_EXTRA_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)",
+                [(series, *row, now_ns, _extra_crc(series, (*row, now_ns))) for row in rows],
+            )
 
     def flush(self) -> None:
         """Return when everything appended so far is on the disk. Raises `StoreError` when it cannot be written."""
@@ -377,11 +550,7 @@ class MarketStore:
                     for interval in waiting.marks:
                         _cover(connection, series, [interval])
                 for key, rows in extras.items():
-                    series = self._series_id(connection, key)
-                    connection.exec_driver_sql(
-                        "INSERT OR REPLACE INTO extra VALUES (?,?,?,?,?,?,?)",
-                        [(series, *extra, _extra_crc(series, extra)) for extra in rows],
-                    )
+                    self._keep_extras(connection, key, rows)
         except BaseException:
             self._ids.clear()  # a series begun in this transaction is gone again
             raise
@@ -521,7 +690,8 @@ class MarketStore:
         `first=True` gives each as it was first stored, which is what a live formula saw. Damaged ones are left out,
         quarantined, and are `not_fetched` from then on. Raises `StoreError` when the file cannot be read.
         """
-        return self._read(instrument, timeframe, since_ns, until_ns, first)[0].bars()
+        columns, _ = self._read(instrument, timeframe, since_ns, until_ns, first)
+        return columns.bars(self._adjustment(instrument, timeframe, columns))
 
     def read_candles(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> list[Candle]:
         """As `read_bars`, one by one and with their origin."""
@@ -531,22 +701,96 @@ class MarketStore:
             for t, o, h, lo, c, v, q, origin in _rows(columns)
         ]
 
-    def read_extras(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> dict[int, Extra]:
-        """What imported files said besides the candles, by open time."""
-        found: dict[int, Extra] = {}
+    def read_actions(self, instrument: str, since_ns: int, until_ns: int) -> list[Action]:
+        """Dividends, distributed gains and splits whose day begins in `[since_ns, until_ns)`, oldest first."""
         with self._db.reading() as connection:
-            series = _find_series(connection, (instrument, timeframe))
+            if connection is None:
+                return []
+            return [action for action, _ in _actions(connection, instrument, since_ns, until_ns)]
+
+    def read_extras(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> dict[int, Extra]:
+        """What is known of candles besides, by open time: as a file or the venue told it, else as it follows.
+
+        A close that was adjusted as told before a later distribution is adjusted for that, too.
+        """
+        columns, _ = self._read(instrument, timeframe, since_ns, until_ns, False)
+        times, closes = columns.times, columns.values[3]
+        if not len(times):
+            return {}
+        told = self._told_extras(instrument, timeframe, since_ns, until_ns)
+        adjustment = self._adjustment(instrument, timeframe, columns)
+        actions = self.read_actions(instrument, int(times[0]), _FAR_NS)
+        if not told and adjustment is None and not actions:
+            return {}
+        ends = np.append(times, _FAR_NS)[1:]
+        sums: dict[tuple[str, int], float] = {}
+        for action in actions:
+            index = int(np.searchsorted(ends, action.at_ns, side="right"))
+            if index < len(times) and action.at_ns < _timeframe(timeframe).next_ns(int(times[index])):
+                place = (action.kind, int(times[index]))
+                sums[place] = sums.get(place, 0.0) + action.amount
+        left = self._shares_left(instrument, timeframe, int(times[0]))
+        found: dict[int, Extra] = {}
+        each = np.ones(len(times)) if adjustment is None else adjustment
+        for at, close, factor in zip(times.tolist(), closes.tolist(), each.tolist(), strict=True):
+            extra, told_ns = told.get(at, (Extra(at, close * factor, None, None, None), _FAR_NS))
+            adjusted = None if extra.adj_close is None else extra.adj_close * _after(left, told_ns)
+            kinds = (("dividend", extra.dividends), ("split", extra.stock_splits), ("gain", extra.capital_gains))
+            events = [sums.get((kind, at)) if value is None else value for kind, value in kinds]
+            found[at] = Extra(at, adjusted, *events)
+        return found
+
+    def _told_extras(self, instrument: str, name: str, since_ns: int, until_ns: int) -> dict[int, tuple[Extra, int]]:
+        """What was told of bars, and when."""
+        found: dict[int, tuple[Extra, int]] = {}
+        with self._db.reading() as connection:
+            series = _find_series(connection, (instrument, name))
             if connection is None or series is None:
                 return found
-            for *values, crc in connection.exec_driver_sql(
-                "SELECT open_ns, adj_close, dividends, stock_splits, capital_gains, crc FROM extra"
-                " WHERE series = ? AND open_ns >= ? AND open_ns < ?",
+            for _, *values, told_ns, crc in connection.exec_driver_sql(
+                f"SELECT {_EXTRA_COLUMNS} FROM extra"
+                " WHERE series = ? AND open_ns >= ? AND open_ns < ? ORDER BY open_ns",
                 (series, since_ns, until_ns),
             ):
-                extra = Extra(*values)
-                if _extra_crc(series, extra) == crc:
-                    found[extra.open_ns] = extra
+                if _extra_crc(series, (*values, told_ns)) == crc:
+                    found[values[0]] = (Extra(*values), told_ns)
         return found
+
+    def _shares_left(self, instrument: str, name: str, since_ns: int) -> list[tuple[int, float]]:
+        """What each known distribution since then left of a price, by the closes of days, or else of the series."""
+        paid = [action for action in self.read_actions(instrument, since_ns, _FAR_NS) if action.kind != "split"]
+        if not paid:
+            return []
+        for source in dict.fromkeys((_DAY.name, name)):
+            length_ns = _length_ns(_timeframe(source))
+            columns, _ = self._read(instrument, source, paid[0].at_ns - _LOOK_BACK_NS - length_ns, _FAR_NS, False)
+            if len(columns.times) and int(columns.times[0]) < paid[0].at_ns:
+                break
+        return shares_left(columns.times, columns.values[3], paid, length_ns)
+
+    def _adjustment(self, instrument: str, name: str, columns: Columns) -> Floats | None:
+        """The factors of adjusted prices, or None where all are 1.
+
+        They follow from the distributions that are known. Where the venue's own adjusted closes differ by more than
+        noise, it knows of some that the store does not: then its word holds, for the bars before, too.
+        """
+        times, closes = columns.times, columns.values[3]
+        if not len(times):
+            return None
+        left = self._shares_left(instrument, name, int(times[0]))
+        told = self._told_extras(instrument, name, int(times[0]), int(times[-1]) + 1)
+        found = factors(times, left, _length_ns(_timeframe(name)))
+        rows = [(at, e.adj_close * _after(left, told_ns)) for at, (e, told_ns) in told.items() if e.adj_close]
+        if rows:
+            at = np.searchsorted(times, np.array([row[0] for row in rows]))
+            known = times[at] == np.array([row[0] for row in rows])
+            at, told_closes = at[known], np.array([row[1] for row in rows])[known]
+            ratio = told_closes / closes[at] / found[at]
+            if (np.abs(ratio - 1.0) > _NOISE).any():
+                ratio[np.abs(ratio - 1.0) <= _NOISE] = 1.0
+                following = np.searchsorted(at, np.arange(len(times)))
+                found = found * np.append(ratio, 1.0)[following]
+        return None if (found == 1.0).all() else found
 
     def read_coverage(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> list[Span]:
         """What is known of each part of `[since_ns, until_ns)`, oldest first and without gaps."""
@@ -813,12 +1057,21 @@ class MarketStore:
                 ("coverage", "coverage", _span_crc),
             )
             for kind, table, crc_of in tables:
-                for series, *values, crc in driver.execute(f"SELECT * FROM {table}"):
+                columns_ = _EXTRA_COLUMNS if kind == "extra" else "*"
+                for series, *values, crc in driver.execute(f"SELECT {columns_} FROM {table}"):
                     checked += 1
                     if series not in periods or crc_of(series, values) != crc:
                         until_ns = values[1] if kind == "coverage" else values[0] + 1
                         reason = "its checksum does not match"
                         damage.append(_Damage(kind, (series, values[0]), series, values[0], until_ns, reason))
+            by_instrument: tuple[tuple[_Kind, int], ...] = (("action", 3), ("told", 1))
+            for kind, places in by_instrument:
+                for *values, crc in driver.execute(f"SELECT * FROM {kind}"):
+                    checked += 1
+                    if _name_crc(values) != crc:
+                        at_ns = values[1] if isinstance(values[1], int) else 0
+                        key = tuple(values[:places])
+                        damage.append(_Damage(kind, key, 0, at_ns, at_ns + 1, "its checksum does not match"))
         return checked, damage
 
     def _quarantine(self, damage: Sequence[_Damage]) -> None:
@@ -827,11 +1080,16 @@ class MarketStore:
 
     def _quarantine_in(self, connection: sa.Connection, damage: Sequence[_Damage]) -> None:
         """Move damaged content to the quarantine table, and unmark the time it stood for."""
-        tables = {"block": "block", "row": "candle", "first": "first_candle", "extra": "extra", "coverage": "coverage"}
-        keys = {"block": "id = ?", "coverage": "series = ? AND since_ns = ?"}
+        tables = {"row": "candle", "first": "first_candle"}  # the others are named as what they hold
+        keys = {
+            "block": "id = ?",
+            "coverage": "series = ? AND since_ns = ?",
+            "action": "instrument = ? AND at_ns = ? AND kind = ?",
+            "told": "instrument = ?",
+        }
         moved = 0
         for kind, key, series, since_ns, until_ns, reason in damage:
-            where = f"FROM {tables[kind]} WHERE {keys.get(kind, 'series = ? AND open_ns = ?')}"
+            where = f"FROM {tables.get(kind, kind)} WHERE {keys.get(kind, 'series = ? AND open_ns = ?')}"
             content = connection.exec_driver_sql(f"SELECT * {where}", key).fetchone()
             if content is None:  # another reader was quicker
                 continue
@@ -853,6 +1111,9 @@ class MarketStore:
                 _uncover(connection, series, since_ns, until_ns)
             elif kind == "row":
                 self._uncover_rows(connection, series if owner is not None else None, since_ns)
+            elif kind == "action":  # all of them are asked for again
+                row = (key[0], 0, 0)
+                connection.exec_driver_sql("INSERT OR REPLACE INTO told VALUES (?,?,?,?)", (*row, _name_crc(row)))
         if moved:
             self._db.note(
                 "market_data_quarantined",
@@ -927,7 +1188,11 @@ class MarketStore:
                 for order in ("ASC", "DESC"):
                     by = ", ".join(f"{place} {order}" for place in range(1, keys + 1))
                     try:
-                        yield from old.execute(f"SELECT * FROM {table} ORDER BY {by}")
+                        (count,) = old.execute(f"SELECT count(*) FROM pragma_table_info('{table}')").fetchone()
+                        own = ", ".join(f"c{place}" for place in range(count)) or "none"
+                        yield from old.execute(
+                            f"WITH t({own}) AS (SELECT * FROM {table}) SELECT * FROM t ORDER BY {by}"
+                        )
                         return
                     except sqlite3.Error as error:
                         errors.append(f"{table}: {error}")
@@ -950,19 +1215,31 @@ class MarketStore:
                     )
                     saved += count
                     kept.setdefault(series, []).append((start_ns, periods[series].next_ns(start_ns)))
-                for table, crc_of, places in (
-                    ("candle", _crc, 10), ("first_candle", _crc, 10), ("extra", _extra_crc, 7)
-                ):  # fmt: skip
+                for table in ("candle", "first_candle"):
                     whole = not errors
                     for series, *values, crc in readable(table, 2):
-                        if series in ids and crc_of(series, values) == crc:
+                        if series in ids and _crc(series, values) == crc:
                             connection.exec_driver_sql(
-                                f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * places)})",
-                                (ids[series], *values, crc_of(ids[series], values)),
+                                f"INSERT OR REPLACE INTO {table} VALUES (?,?,?,?,?,?,?,?,?,?)",
+                                (ids[series], *values, _crc(ids[series], values)),
                             )
                             saved += table == "candle"
                     if table == "candle" and whole and errors:
                         kept.clear()  # a lost row may have been the correction of a saved block
+                for series, *values, crc, told_ns in readable("extra", 2):
+                    row = (*values, told_ns)
+                    if series in ids and _extra_crc(series, row) == crc:
+                        connection.exec_driver_sql(
+                            f"INSERT OR REPLACE INTO extra ({_EXTRA_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)",
+                            (ids[series], *row, _extra_crc(ids[series], row)),
+                        )
+                for table, keys in (("action", 3), ("told", 1)):
+                    for *values, crc in readable(table, keys):
+                        if _name_crc(values) == crc:
+                            slots = ",".join("?" * (len(values) + 1))
+                            connection.exec_driver_sql(
+                                f"INSERT OR REPLACE INTO {table} VALUES ({slots})", (*values, crc)
+                            )
                 for series, since_ns, until_ns, crc in readable("coverage", 2):
                     if series in ids and _span_crc(series, (since_ns, until_ns)) == crc:
                         spans = _within([(since_ns, until_ns)], _union(kept.get(series, ())))
@@ -1037,6 +1314,12 @@ class MarketStore:
                     if end_ns <= young_ns:
                         gone += _delete(connection, series, start_ns, end_ns)
                         excess -= length
+        with self._db.writing() as connection:
+            for table in ("action", "told"):  # of instruments nothing else is known of
+                connection.exec_driver_sql(
+                    f"DELETE FROM {table} WHERE instrument NOT IN (SELECT instrument FROM series WHERE"
+                    " id IN (SELECT series FROM candle) OR id IN (SELECT series FROM block))"
+                )
         self._db.shrink()
         return Pruned(gone, max(0, before - self.size()))
 
@@ -1115,6 +1398,44 @@ def _extra_crc(series: int, extra: Sequence[Any]) -> int:
         return zlib.crc32(_EXTRA.pack(series, at, *(_NAN if value is None else value for value in values)))
     except struct.error:
         return -1
+
+
+def _length_ns(tf: Timeframe) -> int:
+    """How long a bar lasts at most."""
+    return tf.approximate_ns if tf.ns is not None else tf.approximate_ns + tf.count * 86400 * SECOND_NS
+
+
+def _after(left: Sequence[tuple[int, float]], told_ns: int) -> float:
+    """What is left of a price told at some moment by the distributions since."""
+    return float(np.prod([share for at_ns, share in left if at_ns > told_ns]))
+
+
+def _told(connection: sa.Connection, instrument: str) -> Interval | None:
+    """Since when an instrument is spoken of, and up to when its actions are known."""
+    row = connection.exec_driver_sql("SELECT * FROM told WHERE instrument = ?", (instrument,)).first()
+    if row is None:
+        return None
+    return (row[1], row[2]) if _name_crc(row[:3]) == row[3] else (0, 0)
+
+
+def _actions(connection: sa.Connection, instrument: str, since_ns: int, until_ns: int) -> list[tuple[Action, int]]:
+    """Stored actions and when each was told, oldest first."""
+    found = connection.exec_driver_sql(
+        "SELECT * FROM action WHERE instrument = ? AND at_ns >= ? AND at_ns < ? ORDER BY at_ns, kind",
+        (instrument, since_ns, until_ns),
+    )
+    return [(Action(*values), told_ns) for *values, told_ns, crc in found if _name_crc((*values, told_ns)) == crc]
+
+
+def _rescaled(split: Action) -> tuple[Text, Text]:
+    """What a person should know of a new split."""
+    return (
+        Text(
+            "{instrument} was split {ratio}: its venue now tells all earlier prices in the new scale.",
+            {"instrument": split.instrument, "ratio": f"{split.amount:g}:1"},
+        ),
+        Text("Earlier candles are fetched again; look over rules and alerts on its price."),
+    )
 
 
 def _span_crc(series: int, span: Sequence[Any]) -> int:
