@@ -939,7 +939,7 @@ class Engine:
     async def coverage(self, instrument: str, timeframe_: str, since_ns: int, until_ns: int) -> list[Span]:
         """Which stretches hold candles, had no trade, or were never fetched."""
         fetched = self._backfill.fetched_as(instrument, timeframe(timeframe_))
-        return await self._history.coverage(instrument, fetched.name, since_ns, until_ns)
+        return await self._backfill.coverage(instrument, fetched, since_ns, until_ns)
 
     def forming(self, instrument: str, timeframe_: str) -> Candle | None:
         """The candle that is still open, if all of it is known."""

@@ -213,8 +213,8 @@ class ChartView(QWidget):
         factor = bars.adjustment
         if factor is None or not self._adjusted:
             return bars
-        prices = (np.ascontiguousarray(column * factor) for column in (bars.open, bars.high, bars.low, bars.close))
-        return Bars(bars.open_ns, *prices, bars.volume, bars.value)
+        o, h, lo, c = (column * factor for column in (bars.open, bars.high, bars.low, bars.close))
+        return Bars(bars.open_ns, o, h, lo, c, bars.volume, bars.value)
 
     def update_forming(self, candle: Candle) -> None:
         """Show the live candle as it is now. One of another series is none of this chart's."""

@@ -69,6 +69,14 @@ class Column:
     paint: Callable[[QPainter, QRect, Any, Tokens], None] | None = None  # under the text
 
 
+@dataclass(frozen=True)
+class Heading:
+    """A row that is a line across the table: what the rows under it are, and how they stand. It cannot be chosen."""
+
+    text: str
+    detail: str = ""
+
+
 class _Model(QAbstractTableModel):
     """The rows as Qt knows them."""
 
@@ -87,8 +95,15 @@ class _Model(QAbstractTableModel):
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole) and index.isValid():
-            return self.columns[index.column()].text(self.rows[self.keys[index.row()]])
+            row = self.rows[self.keys[index.row()]]
+            if isinstance(row, Heading):
+                return f"{row.text} {row.detail}".strip() if index.column() == 0 else ""
+            return self.columns[index.column()].text(row)
         return None
+
+    def flags(self, index: Index) -> Qt.ItemFlag:
+        is_heading = index.isValid() and isinstance(self.rows.get(self.keys[index.row()]), Heading)
+        return Qt.ItemFlag.NoItemFlags if is_heading else super().flags(index)
 
     def headerData(self, section: int, side: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         if side != Qt.Orientation.Horizontal:
@@ -160,9 +175,12 @@ class RowView(QTableView):
         *,
         compact: bool = False,
         header: bool = True,
+        follows: Callable[[Any], bool] = lambda _row: False,
     ) -> None:
+        """`follows` tells rows that belong under the row before them, wherever that is sorted to."""
         super().__init__(parent)
         self._columns = list(columns)
+        self._follows = follows
         self._compact = compact
         self._model = _Model(self._columns, self)
         self._given: list[Key] = []  # the order rows were given in
@@ -280,9 +298,26 @@ class RowView(QTableView):
         value = self._columns[column].order
         assert value is not None
         rows = self._model.rows
-        known = [k for k in self._given if value(rows[k]) is not None]
-        unknown = [k for k in self._given if value(rows[k]) is None]
-        return sorted(known, key=lambda k: value(rows[k]), reverse=descending) + unknown
+        ordered: list[Key] = []
+        block: list[list[Key]] = []  # the rows under a heading, each with those that follow it
+
+        def settle() -> None:
+            known = [unit for unit in block if value(rows[unit[0]]) is not None]
+            unknown = [unit for unit in block if value(rows[unit[0]]) is None]
+            for unit in sorted(known, key=lambda unit: value(rows[unit[0]]), reverse=descending) + unknown:
+                ordered.extend(unit)
+            block.clear()
+
+        for key in self._given:
+            if isinstance(rows[key], Heading):
+                settle()
+                ordered.append(key)
+            elif block and self._follows(rows[key]):
+                block[-1].append(key)
+            else:
+                block.append([key])
+        settle()
+        return ordered
 
     def _head_clicked(self, column: int) -> None:
         """Ascending, descending, as given."""
@@ -298,7 +333,7 @@ class RowView(QTableView):
     def _note_change(self, key: Key, row: Any) -> None:
         """Forget what was formatted of a row, and let what changed flash."""
         cells = self._cells.get(key)
-        if cells is None:
+        if cells is None or isinstance(row, Heading):
             return
         if self._top_of(key) is None:
             del self._cells[key]  # formatted again when it comes into sight
@@ -466,6 +501,9 @@ class RowView(QTableView):
         t: Tokens,
     ) -> None:
         row = self._model.rows[key]
+        if isinstance(row, Heading):
+            self._paint_heading(p, row, top, height, t)
+            return
         cells = self._cells.get(key)
         if cells is None:
             cells = self._cells[key] = self._formatted(row)
@@ -490,6 +528,28 @@ class RowView(QTableView):
             p.setPen(t.disabled if dim else column.colour(row, t) if column.colour else t.text)
             x = left + inside if column.align == "left" else left + width - inside - wide
             p.drawText(x, top + baseline, text)
+
+    def _paint_heading(self, p: QPainter, row: Heading, top: int, height: int, t: Tokens) -> None:
+        """The words at the left, how it stands at the right; the words give way."""
+        width, between = self.viewport().width(), theme.BETWEEN
+        p.fillRect(0, top, width, height, t.mixed(t.raised, 0.55))
+        bold, plain = t.lettering("small", True), t.lettering("small")
+        baseline = (height + bold.cap) // 2
+        detail = row.detail
+        if plain.width(detail) > width - 3 * between:
+            detail = plain.elided(detail, width - 3 * between)
+        right = width - between - plain.width(detail)
+        text = row.text
+        room = right - 2 * between if detail else width - 2 * between
+        if bold.width(text) > room:
+            text = bold.elided(text, room) if room > t.px(24) else ""
+        p.setFont(bold.font)
+        p.setPen(t.text)
+        p.drawText(between, top + baseline, text)
+        p.setFont(plain.font)
+        p.setPen(t.secondary)
+        p.drawText(right, top + baseline, detail)
+        p.setFont(t.lettering().font)
 
     def _paint_spark(
         self, p: QPainter, key: Key, line: tuple[Any, Sequence[float] | NDArray[Any]], box: QRect, t: Tokens
@@ -530,6 +590,8 @@ class RowView(QTableView):
     def _spoken(self, key: Key) -> str:
         """A row as a sentence: titles and texts."""
         row = self._model.rows[key]
+        if isinstance(row, Heading):
+            return f"{row.text} {row.detail}".strip()
         pairs = ((column.title(), column.text(row)) for column in self._columns)
         return ", ".join(f"{title} {text}".strip() for title, text in pairs if text)
 
@@ -594,7 +656,9 @@ class RowView(QTableView):
             key, column = self.key_at(event.pos()), self.columnAt(event.pos().x())
             if key is not None and column >= 0 and self._columns[column].spark is None:
                 row = self._model.rows[key]
-                text = (self._columns[column].exact or self._columns[column].text)(row)
+                heading = isinstance(row, Heading)
+                exact = self._columns[column].exact or self._columns[column].text
+                text = f"{row.text}: {row.detail}" if heading else exact(row)
                 QToolTip.showText(event.globalPos(), text, self)
                 return True
             QToolTip.hideText()

@@ -425,6 +425,8 @@ class Session(QObject):
             self.alert_strip.viewport().update()
         if seen(self.settings):
             self.settings.usage.show_bytes(self.engine.metrics().history_bytes)
+        if seen(self.watch_list):
+            self.watch_list.tick()
         if self.instrument:
             self._show_price()
         self._beats += 1
