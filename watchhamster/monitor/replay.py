@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from watchhamster.core.bars import Bars
-from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
+from watchhamster.core.timeframes import SECOND_NS, UTC, Grid, Timeframe, timeframe
 from watchhamster.formula import Value
 from watchhamster.monitor.alerts import Rule
 from watchhamster.monitor.watch import Life, check
@@ -52,18 +52,18 @@ class Replay(msgspec.Struct, frozen=True):
     summary: Summary
 
 
-def replay(rule: Rule, bars: Bars, instrument: str, since_ns: int | None = None) -> Replay:
+def replay(rule: Rule, bars: Bars, instrument: str, since_ns: int | None = None, grid: Grid = UTC) -> Replay:
     """Live through bars of the rule's timeframe, oldest first. Those that open before `since_ns` only warm it up.
 
     A rule that also looks at forming bars is tried on their closed ones, which is all that history has. Raises
-    `UsageError` where the rule makes no sense. `instrument` is only a name here.
+    `UsageError` where the rule makes no sense. `instrument` is only a name here, `grid` says when its bars are over.
     """
     formula = check(rule)
     first = 0 if since_ns is None else int(np.searchsorted(bars.open_ns, since_ns))
     if first >= len(bars):
         return Replay((), Summary(0, None, 0, None, None))
     truth, *parts = formula.program_with_parts().over(bars)
-    closes_ns = close_times(bars, timeframe(rule.timeframe))
+    closes_ns = close_times(bars, timeframe(rule.timeframe), grid)
     life = Life(rule)
     firings: list[tuple[int, int | None]] = []  # bar, resolved
     turn_at = zip(truth.list()[first:], closes_ns[first:].tolist(), strict=True)
@@ -96,11 +96,11 @@ def replay(rule: Rule, bars: Bars, instrument: str, since_ns: int | None = None)
     )
 
 
-def close_times(bars: Bars, frame: Timeframe) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def close_times(bars: Bars, frame: Timeframe, grid: Grid) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     """When each bar ends, exclusive."""
-    if frame.ns is not None:
+    if frame.ns is not None and grid is UTC:
         return bars.open_ns + frame.ns
-    return np.array([frame.next_ns(t) for t in bars.open_ns.tolist()], np.int64)
+    return np.array([grid.end_ns(frame, t) for t in bars.open_ns.tolist()], np.int64)
 
 
 def _after(bars: Bars, closes_ns: np.ndarray[tuple[int, ...], np.dtype[np.int64]], bar: int) -> dict[str, float | None]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -29,7 +29,7 @@ from watchhamster.core.bars import Bars
 from watchhamster.core.market import Book, Candle, Event, FeedChanged, Ticker, Trade
 from watchhamster.core.ports import UsageError, WatchHamsterError
 from watchhamster.core.text import Text
-from watchhamster.core.timeframes import SECOND_NS, timeframe
+from watchhamster.core.timeframes import SECOND_NS, UTC, Grid, timeframe
 from watchhamster.formula import Formula, Stepper, Value, parse
 from watchhamster.monitor.alerts import Alert, Rule, RuleState, Severity
 
@@ -233,9 +233,10 @@ class _Feed:
 
 
 class Watch:
-    """Every rule on every instrument, and every feed."""
+    """Every rule on every instrument, and every feed. `grid_of` says where an instrument's bars begin and end."""
 
-    def __init__(self) -> None:
+    def __init__(self, grid_of: Callable[[str], Grid] = lambda _instrument: UTC) -> None:
+        self._grid_of = grid_of
         self._watched: dict[tuple[int, str], _Watched] = {}
         self._by_series: dict[tuple[str, str], list[_Watched]] = {}
         self._broken: dict[int, tuple[Rule, Text]] = {}
@@ -296,7 +297,7 @@ class Watch:
             life.spent = not rule.repeat
             watched.alert = alert
             if watched.resume_ns is None:
-                watched.resume_ns = watched.timeframe.open_ns(alert.fired_ns - 1)
+                watched.resume_ns = self._grid_of(instrument).open_ns(watched.timeframe, alert.fired_ns - 1)
         elif life.state == "firing":
             life.state = "inactive"  # its row was closed by other means
         return watched
@@ -342,7 +343,7 @@ class Watch:
         if (
             watched.bar_ns is None and now_ns is not None
         ):  # should no bar come before a restart, it is watched from here
-            watched.resume_ns = watched.timeframe.open_ns(now_ns) - 1
+            watched.resume_ns = self._grid_of(instrument).open_ns(watched.timeframe, now_ns) - 1
         alerts: list[Alert] = []
         waiting = list(watched.waiting)
         watched.waiting.clear()
@@ -398,7 +399,7 @@ class Watch:
             watched.open_evaluator()
             self._fire_late(watched, alerts)
         assert watched.stepper is not None
-        close_ns = watched.timeframe.next_ns(candle.open_ns)
+        close_ns = self._close_ns(watched, candle)
         if candle.closed:
             values = watched.stepper.push(candle)
             watched.history.append(candle)
@@ -420,6 +421,9 @@ class Watch:
         elif turn == "resolved" and watched.alert is not None:
             watched.alert = msgspec.structs.replace(watched.alert, resolved_ns=at_ns)
             alerts.append(watched.alert)
+
+    def _close_ns(self, watched: _Watched, candle: Candle) -> int:
+        return self._grid_of(watched.instrument).end_ns(watched.timeframe, candle.open_ns)
 
     def _revise(self, watched: _Watched, candle: Candle, alerts: list[Alert]) -> None:
         """A closed bar comes again, or after later ones: history changes, what has fired does not."""
@@ -466,7 +470,7 @@ class Watch:
 
         columns = [v.list() for v in watched.program.over(Bars.of(watched.history))]
         for candle, values in zip(watched.history, zip(*columns, strict=True), strict=True):
-            at_ns = watched.timeframe.next_ns(candle.open_ns)
+            at_ns = self._close_ns(watched, candle)
             turn = life.turn(values[0], at_ns)
             covered = known and known.fired_ns <= at_ns < (known.resolved_ns or at_ns + 1)
             if turn == "fired" and candle.open_ns in filled and not covered:
