@@ -231,6 +231,7 @@ def test_a_rest_answer_of_another_instrument_is_refused(store: MarketStore, tmp_
         candles = [Candle("upbit:KRW-ETH", "1m", at("2026-01-05 10:00"), 1, 2, 1, 2, 1, 1, True, "import")]
         rejected: list[tuple[int, str]] = []
         extras = ()
+        actions = ()
 
     def parse(body: bytes) -> RestRows:
         return Answer()

@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from watchhamster.core.instruments import instrument_of, split_instrument
-from watchhamster.core.market import Candle, to_json
+from watchhamster.core.market import Action, Candle, to_json
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import COMMON, SECOND_NS, Timeframe, timeframe
@@ -59,6 +59,10 @@ class RestRows(Protocol):
     @property
     def extras(self) -> Sequence[tuple[int, float | None, float | None, float | None, float | None]]:
         """What is said of bars besides: open_ns, adjusted close, dividend, split, distributed gain."""
+
+    @property
+    def actions(self) -> Sequence[Action]:
+        """Distributions and splits of that time."""
 
 
 RestParser = Callable[[bytes], RestRows]
@@ -146,7 +150,7 @@ def import_file(
         opens = [candle.open_ns for candle in rows.candles]
         marks.append((name, frame.name, min(opens), frame.next_ns(max(opens))))
     extras = [(name, frame.name, extra) for extra in rows.extras]
-    counts = store.write(rows.candles, marks, extras)
+    counts = store.write(rows.candles, marks, extras, rows.actions)
     read = len(rows.candles) + len(rows.rejected)
     return Imported(str(path), name, frame.name, read, counts, tuple(rows.rejected))
 
@@ -155,6 +159,7 @@ class _Rows(msgspec.Struct):
     candles: list[Candle]
     extras: list[Extra]
     rejected: list[RejectedRow]
+    actions: list[Action] = []
 
 
 class _NeedsTimezone(Exception):
@@ -204,7 +209,8 @@ def _read_rest(
             ),
             Text("Leave --instrument and --timeframe out: a REST answer names its own."),
         )
-    return (name, own), _Rows(list(found.candles), [Extra(*extra) for extra in found.extras], rejected)
+    extras = [Extra(*extra) for extra in found.extras]
+    return (name, own), _Rows(list(found.candles), extras, rejected, list(found.actions))
 
 
 def _read_csv(
@@ -297,9 +303,23 @@ def _read_csv(
             Candle(asked, frame.name, open_ns, o, h, lo, c, given["volume"], given.get("value"), True, "import")
         )
         if any(name in columns for name in EXTRA_COLUMNS):
-            rows.extras.append(Extra(open_ns, *(given.get(name) for name in EXTRA_COLUMNS)))
+            extra = Extra(open_ns, *(given.get(name) for name in EXTRA_COLUMNS))
+            rows.extras.append(extra)
+            rows.actions += _actions(asked, extra)
     rejected.sort(key=lambda row: row.line)
     return (asked, frame), rows
+
+
+def _actions(instrument: str, extra: Extra) -> list[Action]:
+    """What a row says was done to shares at the beginning of its bar. Zeros, and one for one, are nothing."""
+    paid: list[Action] = []
+    if extra.dividends is not None and extra.dividends > 0:
+        paid.append(Action(instrument, extra.open_ns, "dividend", extra.dividends))
+    if extra.capital_gains is not None and extra.capital_gains > 0:
+        paid.append(Action(instrument, extra.open_ns, "gain", extra.capital_gains))
+    if extra.stock_splits is not None and extra.stock_splits > 0 and extra.stock_splits != 1:
+        paid.append(Action(instrument, extra.open_ns, "split", extra.stock_splits))
+    return paid
 
 
 def _columns_of(header: Sequence[str], path: Path) -> dict[str, int]:
@@ -449,8 +469,9 @@ def export(
 ) -> int:
     """Write the stored candles that open in `[since_ns, until_ns)`, oldest first; how many there were.
 
-    `events` adds what imported files said besides (`adj close`, `dividends`, `stock splits`, `capital gains`); JSON
-    lines are candle events and have no place for it. A path appears whole or not at all. Raises `UsageError`
+    `events` adds what files or the venue said besides (`adj close`, `dividends`, `stock splits`, `capital gains`), and
+    adjusted closes as they follow where nobody told them; JSON lines are candle events and have no place for it. A
+    path appears whole or not at all. Raises `UsageError`
     (no_bars, unknown_format, unwritable_file) and `StoreError`.
     """
     if format not in EXPORT_FORMATS:

@@ -438,6 +438,7 @@ class Imported(NamedTuple):
     candles: list[Candle]
     rejected: list[tuple[int, str]]
     extras: tuple[()] = ()  # a crypto-currency pays nothing
+    actions: tuple[()] = ()
 
 
 class Upbit:
