@@ -14,12 +14,12 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from watchhamster.commands import perform
-from watchhamster.core.instruments import InstrumentInfo, instrument_of, split_instrument
+from watchhamster.core.instruments import instrument_of, split_instrument
 from watchhamster.core.market import Book, Candle, Ticker, Trade
 from watchhamster.core.ports import (
     Clock,
@@ -48,7 +48,6 @@ from watchhamster.services import VENUES, Services, back_up, restore, storage_st
 from watchhamster.settings import Home, load_translations
 from watchhamster.storage.market import Retention
 from watchhamster.venues.capture import BadLine, CaptureWire, first_received_ns, read_capture
-from watchhamster.venues.upbit import price_steps
 
 _STARTED_KEY = "started_before"
 FIRST_LIST = ("KRW-BTC", "KRW-ETH", "KRW-XRP", "KRW-SOL", "KRW-DOGE", "KRW-ADA", "KRW-SHIB", "KRW-LINK")
@@ -160,17 +159,21 @@ async def _live_through(rules: tuple[Rule, ...], services: Services, clock: Cloc
 
 async def _recording(options: Options, leave: AsyncExitStack) -> tuple[Clock, dict[str, Wire]]:
     """A capture in place of a venue's sockets, and a clock that lives in its time."""
-    assert options.replay is not None
-    start_ns = await asyncio.to_thread(first_received_ns, options.replay)
-    start_ns = SystemClock().now_ns() if start_ns is None else start_ns - SECOND_NS
+    path, venue = options.replay, options.replay_venue
+    assert path is not None
+    start_ns = await asyncio.to_thread(first_received_ns, path)
+    if start_ns is None:  # it kept no times: nothing in it may be of the future
+        times = await asyncio.to_thread(lambda: [event.event_ns for event in _recorded(path, venue)])
+        start_ns = max(times, default=SystemClock().now_ns())
+    start_ns -= SECOND_NS
     if math.isfinite(options.speed):
         clock: Clock = ScaledClock(start_ns, options.speed)
-        return clock, {options.replay_venue: CaptureWire(options.replay, clock)}
+        return clock, {venue: CaptureWire(path, clock)}
     jumping = EventClock(start_ns)
-    wire = CaptureWire(options.replay, jumping)
+    wire = CaptureWire(path, jumping)
     moving = asyncio.get_running_loop().create_task(_move(jumping, wire), name="replay clock")
     leave.callback(moving.cancel)
-    return jumping, {options.replay_venue: wire}
+    return jumping, {venue: wire}
 
 
 async def _move(clock: EventClock, wire: CaptureWire) -> None:
@@ -215,7 +218,9 @@ async def _engine(
         kinds = await asyncio.to_thread(recorded_kinds, options.replay, options.replay_venue)
         wire = services.wires[options.replay_venue]
         assert isinstance(wire, CaptureWire)
-        recorded = Recorded([_recorded_info(instrument) for instrument in kinds], kinds, wire.ended)
+        described = services.caller(options.replay_venue).venue.described
+        infos = [described(split_instrument(instrument)[1]) for instrument in kinds]
+        recorded = Recorded(infos, kinds, wire.ended)
         only = only or list(kinds)
 
     def held(channel: str, alert: Alert, now_ns: int) -> Text | None:
@@ -284,25 +289,22 @@ async def _engine(
 
 def recorded_kinds(path: Path, venue: str) -> dict[str, frozenset[Kind]]:
     """The instruments a recording is about, and what it has of them: it cannot be asked for a list."""
-    spec = venue_named(venue)
     names: dict[type, Kind] = {Trade: "trade", Book: "book", Ticker: "ticker"}
     found: dict[str, frozenset[Kind]] = {}
-    for number, entry in enumerate(read_capture(path)):
-        if number >= RECORDED_FRAMES_MAX:
-            break
+    for event in _recorded(path, venue):
+        found[event.instrument] = found.get(event.instrument, frozenset()) | {names[type(event)]}
+    return found
+
+
+def _recorded(path: Path, venue: str) -> Iterator[Trade | Book | Ticker]:
+    """What the first frames of a recording say."""
+    spec = venue_named(venue)
+    for entry in islice(read_capture(path), RECORDED_FRAMES_MAX):
         if not isinstance(entry, BadLine):
             with suppress(WatchHamsterError):
                 for event in spec.decode(entry.frame, entry.received_ns):
                     if isinstance(event, Trade | Book | Ticker):
-                        found[event.instrument] = found.get(event.instrument, frozenset()) | {names[type(event)]}
-    return found
-
-
-def _recorded_info(instrument: str) -> InstrumentInfo:
-    """What can be said of an instrument by its symbol alone."""
-    symbol = split_instrument(instrument)[1]
-    quote, _, base = symbol.partition("-")
-    return InstrumentInfo(instrument, symbol, base, quote, {}, price_steps(symbol), Decimal(0))
+                        yield event
 
 
 class Keeper:

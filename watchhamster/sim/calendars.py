@@ -28,6 +28,11 @@ _BUDDHA = (
 )
 
 
+_EXAMS = (  # of entrance to the universities, for which Seoul begins and ends an hour later
+    "2017-11-23 2018-11-15 2019-11-14 2020-12-03 2021-11-18 2022-11-17 2023-11-16 2024-11-14 2025-11-13 2026-11-19"
+)
+
+
 def day_of(text: str) -> int:
     """Days since 1970 of an ISO date."""
     return (dt.date.fromisoformat(text) - EPOCH).days
@@ -105,9 +110,23 @@ def session_of(market: Market, day: int) -> Session | None:
         return int((midnight + dt.timedelta(minutes=minutes)).timestamp())
 
     close, post = (market.half_close, market.half_post) if half else (market.close, market.post)
-    pre, opened, closed, over = (at(minutes) for minutes in (market.pre, market.open, close, post))
+    late, over_late = _late(market, day)
+    hours = (market.pre + late, market.open + late, close + over_late, post + over_late)
+    pre, opened, closed, over = (at(minutes) for minutes in hours)
     told = tuple(at(minutes) for minutes in market.told) if market.told else (pre, opened, closed, over)
     return Session(day, pre, opened, closed, over, (told[0], told[1], told[2], told[3]), half)
+
+
+def _late(market: Market, day: int) -> tuple[int, int]:
+    """How many minutes later than usual a day begins and ends."""
+    if market.name != "kr":
+        return 0, 0
+    date = date_of(day)
+    if date.isoformat() in _EXAMS:
+        return 60, 60
+    new_year = date.replace(month=1, day=1)
+    first = next(n for n in range(1, 9) if trades_on(market, (new_year - EPOCH).days + n))
+    return (60, 0) if (date - new_year).days == first else (0, 0)
 
 
 def local_day(market: Market, at_s: float) -> int:

@@ -73,9 +73,12 @@ FAULTS: dict[str, Kind] = {
     "crumb429": Kind("Yahoo: refuse this share of calls for a crumb as too many", _RATE, "1"),
     "nulls": Kind("Yahoo: leave this share of chart rows without values", _RATE, "0.2"),
     "no_meta": Kind("Yahoo: charts have a null currency and no session table"),
+    "no_rows": Kind("Yahoo: charts have no rows, as of a time in which nothing traded"),
+    "retry_after": Kind("Yahoo: refusals say to come back after so many seconds", _NUMBER, "120"),
     "live_row": Kind("Yahoo: charts end with the live row even where their window ended before it"),
     # the market as Yahoo tells it
     "delay": Kind("Yahoo: Seoul and London are told so many minutes late", _NUMBER, "20"),
+    "halt": Kind("Yahoo: halt this symbol: nothing that trades meanwhile is told", "word", None),
     "skew": Kind("the clock of the venue is so many seconds ahead: its dates, and the times of Yahoo", _NUMBER, "120"),
     # the venue
     "maintenance": Kind("no streams, and every call fails with 500"),

@@ -10,7 +10,8 @@ Everything hangs below one base. The hosts of the real service are told apart by
     streamer          /stream (version 2; `?version=1` for bare base64), or  /?version=2  as on the real host
 
 What the reference calls uncertain is decided here for no client to rely on: more than 100 calls a minute are refused
-with 429 until the next one (and blocked if it goes on), a wrong message closes the stream with 1003.
+with 429 until the next one (and blocked if it goes on), a wrong message closes the stream with 1003, and the quote of a
+halted symbol says HALTED where its market's state stands.
 """
 
 from __future__ import annotations
@@ -81,10 +82,19 @@ class YahooFace:
         self._channels: dict[str, _Channel] = {}
         self._bases: dict[tuple[str, int, int], float] = {}
         self._cookies = 0
+        self._halted: dict[str, int] = {}  # symbol -> the market's time at which it was first seen halted
 
     def _now_ms(self, share: Share | None = None) -> int:
-        """The market's time as it is told of a share: delayed, or by a clock that is wrong."""
-        return self.floor.now_ns() // MS - int(self._delay_min(share) * 60_000)
+        """The market's time as it is told of a share: delayed, or standing still."""
+        now_ms = self.floor.now_ns() // MS - int(self._delay_min(share) * 60_000)
+        return now_ms if share is None or not self._is_halted(share) else min(now_ms, self._halted[share.symbol])
+
+    def _is_halted(self, share: Share) -> bool:
+        if share.symbol not in self.floor.faults.values("halt"):
+            self._halted.pop(share.symbol, None)
+            return False
+        self._halted.setdefault(share.symbol, self.floor.now_ns() // MS)
+        return True
 
     def _delay_min(self, share: Share | None) -> float:
         late = share is not None and share.market.name in ("kr", "uk") and self.floor.faults.any
@@ -148,7 +158,8 @@ class YahooFace:
         """The answer to a request."""
         refusal = self._refusal(call)
         if refusal is not None:
-            return refusal
+            told_s = self.floor.faults.word("retry_after") if refusal.status in (429, 999) else None
+            return refusal._replace(headers=[*refusal.headers, ("Retry-After", told_s)]) if told_s else refusal
         query = dict(parse_qsl(call.query, keep_blank_values=True))
         parts = [unquote(part) for part in call.path.split("/")[1:]]
         try:
@@ -229,18 +240,18 @@ class YahooFace:
         now_ms = self._now_ms(SHARE_OF.get(symbol))
         chart = Chart(self.stocks, symbol, query, now_ms)
         bars = [bar for part in await self.floor.gently(chart.parts()) for bar in part]
+        if chart.minutes is not None and symbol in self._halted:  # its minutes are told as without trades
+            later = Chart(self.stocks, symbol, query, self._now_ms())
+            rows = [bar for part in await self.floor.gently(later.parts()) for bar in part]
+            bars += [_nothing(bar) for bar in rows if not bars or bar.start_s > bars[-1].start_s]
         summary = self.stocks.summary(symbol, now_ms)
         if summary is not None:
             live = chart.live_row(summary, faults.holds("live_row"))
             bars += [live] if live is not None and (not bars or bars[-1].start_s < live.start_s) else []
             summary = summary._replace(ms=summary.ms + self.floor.skew_s() * 1000)
         if faults.any:
-            bars = [
-                bar._replace(open=None, high=None, low=None, close=None, volume=None)
-                if faults.strikes("nulls")
-                else bar
-                for bar in bars
-            ]
+            bars = [_nothing(bar) if faults.strikes("nulls") else bar for bar in bars]
+            bars = [] if faults.holds("no_rows") else bars
         return chart.answer(bars, summary, faults.holds("no_meta"))
 
     def _news(self, call: Call) -> Reply:
@@ -294,7 +305,8 @@ class YahooFace:
             share = SHARE_OF.get(symbol)
             if share is not None and not self._gone(symbol):
                 row = quote_row(self.stocks, share, self._now_ms(share), self._delay_min(share))
-                rows += [row] if row is not None else []
+                if row is not None:
+                    rows.append(row | ({"marketState": "HALTED"} if self._is_halted(share) else {}))
         return _json(envelope("quoteResponse", rows), "quote")
 
     def _consent(self, call: Call, query: dict[str, str]) -> Reply:
@@ -391,8 +403,12 @@ class YahooFace:
         """Send the prints since the last time: of each second the last one."""
         for symbol, channel in list(self._channels.items()):
             share = SHARE_OF[symbol]
-            now_ms = self._now_ms(share)
+            halted = self._is_halted(share)
+            now_ms = self._now_ms() if halted else self._now_ms(share)
             if channel.next_ms is None or now_ms < channel.next_ms:
+                continue
+            if halted:  # passed over for good
+                channel.told_ms, channel.next_ms = now_ms, self._next_ms(symbol, now_ms)
                 continue
             since_ms = max(channel.told_ms + 1, now_ms - _TOLD_MS)
             seconds = {tick.ms // 1000: tick for tick in self.stocks.ticks(symbol, since_ms, now_ms + 1)}
@@ -455,6 +471,10 @@ def _version(session: Session) -> int:
 def _json(body: object, kind: str) -> Reply:
     text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
     return reply(200, [("Cache-Control", _CACHE[kind]), ("Server", "ATS")], text)
+
+
+def _nothing(bar: Bar) -> Bar:
+    return bar._replace(open=None, high=None, low=None, close=None, volume=None)
 
 
 def _too_many(status: int = 429) -> Reply:
