@@ -551,7 +551,7 @@ def candles(
 
     async def work() -> None:
         async with commands.MarketDataBackbone() as backbone:
-            rows = await commands.candles(backbone, instrument, frame, _maybe(since), _maybe(until), count)
+            rows = await commands.candles(backbone, instrument, frame, _maybe(since), _maybe(until), count, _progress)
         for row in rows:
             _show(row, as_json)
         sys.stdout.flush()
@@ -586,6 +586,9 @@ def data_update(
         _print(result)
     else:
         print(_("{instrument} {timeframe}: {candles} candles stored, {new} of them new").format(**result))
+        if "served_since_ns" in result:
+            venue = split_instrument(result["instrument"])[0]
+            _progress(say(commands.served_since(venue, frame, result["served_since_ns"])))
 
 
 @data.command("import")

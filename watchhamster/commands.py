@@ -35,6 +35,7 @@ from watchhamster.core.ports import (
     Subscription,
     Unavailable,
     UsageError,
+    Venue,
     WatchHamsterError,
 )
 from watchhamster.core.secret import Secret
@@ -223,7 +224,13 @@ async def _known(backbone: Backbone, instrument: str) -> AsyncIterator[None]:
 
 
 async def candles(
-    backbone: Backbone, instrument: str, frame: Timeframe, since_ns: int | None, until_ns: int | None, count: int
+    backbone: Backbone,
+    instrument: str,
+    frame: Timeframe,
+    since_ns: int | None,
+    until_ns: int | None,
+    count: int,
+    progress: Callable[[str], None],
 ) -> list[Candle]:
     """Closed candles of the venue, oldest first: those of a span, or without `since_ns` the last `count`."""
     venue, symbol = split_instrument(instrument, "upbit")
@@ -232,6 +239,10 @@ async def candles(
     rows: list[Candle] = []
     async with _known(backbone, instrument):
         if since_ns is not None:
+            first_ns = served_from(caller.venue, frame, since_ns, until_ns, backbone.clock.now_ns())
+            if first_ns > since_ns:
+                progress(say(served_since(venue, frame, first_ns)))
+            since_ns = first_ns
             bars = await backbone.get_candles(instrument, frame, since_ns, until_ns, venue, priority="urgent")
             return list(bars.candles(instrument_of(venue, symbol), frame.name, "backfill"))
         while len(rows) < count:
@@ -241,6 +252,39 @@ async def candles(
             if page.cursor is None or not page.rows:
                 break
     return rows[-count:]
+
+
+def served_from(venue: Venue, frame: Timeframe, since_ns: int, until_ns: int, now_ns: int) -> int:
+    """From when on a venue has candles of this span. Raises `Rejected` (`too_far_back`) where it has none of it."""
+    if frame.name not in venue.timeframes:
+        return since_ns
+    first_ns = venue.served_since_ns(frame, now_ns)
+    if first_ns is None or first_ns <= since_ns:
+        return since_ns
+    if until_ns <= first_ns:
+        raise Rejected(
+            "too_far_back",
+            Text(
+                "{venue} has {timeframe} candles of the last {days} days only: now since {first}.",
+                {
+                    "venue": venue.name,
+                    "timeframe": frame.name,
+                    "days": (now_ns - first_ns) // (86_400 * SECOND_NS),
+                    "first": iso_time(first_ns),
+                },
+            ),
+            Text("Ask for a later time, or for longer candles, such as 1d."),
+            first_ns=first_ns,
+        )
+    return first_ns
+
+
+def served_since(venue: str, frame: Timeframe, first_ns: int) -> Text:
+    """A note about candles that are asked for and not to be had."""
+    return Text(
+        "{venue} has {timeframe} candles since {first} only; there are none from before.",
+        {"venue": venue, "timeframe": frame.name, "first": iso_time(first_ns)},
+    )
 
 
 async def find(venue: str, ask: Callable[[Searched], Query[list[Any]]]) -> list[Any]:
@@ -697,8 +741,9 @@ async def _update(
         since_ns = now_ns - 500 * frame.approximate_ns if last_ns is None else last_ns
     until_ns = now_ns if until_ns is None else until_ns
     before = len(await services.market.bars(name, frame.name, since_ns, until_ns))
+    first_ns = served_from(venue_named(venue), frame, since_ns, until_ns, now_ns)
     try:
-        bars = await services.backfill().candles(name, frame, since_ns, until_ns)
+        bars = await services.backfill().candles(name, frame, first_ns, until_ns)
     except WatchHamsterError as error:
         if error.code != "unknown_instrument":
             raise
@@ -708,7 +753,9 @@ async def _update(
         else:
             known = [info.instrument for info in await caller.call(caller.venue.markets(), "urgent", ONE_SHOT_S)]
         raise unknown_instrument(name, known, VENUES) from error
-    return {"instrument": name, "timeframe": frame.name, "candles": len(bars), "new": len(bars) - before}
+    bars = await services.market.bars(name, frame.name, since_ns, until_ns) if first_ns > since_ns else bars
+    done = {"instrument": name, "timeframe": frame.name, "candles": len(bars), "new": len(bars) - before}
+    return done | {"served_since_ns": first_ns} if first_ns > since_ns else done
 
 
 async def _verify(services: Services, engine: Engine | None) -> dict[str, Any]:
