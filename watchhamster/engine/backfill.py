@@ -7,20 +7,38 @@ request, the pages it had are kept.
 
 Only bars that are over, and that the venue calls closed, are stored, and nothing is marked beyond what a page knows.
 Where bars lie the venue's grid says; time in which its market was closed is never asked for, and known without.
+
+Shares pay and are split, and a venue that has them rescales all of its past at a split. So before a page is stored,
+the store learns what was done to the shares up to then, also in time that nobody asked candles of. What a new split
+has made worthless is fetched again before the request that met it is answered.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
+import msgspec
+
+from watchhamster.core.actions import Learned, adjustment
 from watchhamster.core.bars import Bars, Span
 from watchhamster.core.candles import fold_bars
 from watchhamster.core.instruments import split_instrument
-from watchhamster.core.market import Candle, Trade
-from watchhamster.core.ports import BadFrame, Clock, Query, RateLimited, Rejected, Unavailable
+from watchhamster.core.market import Action, Candle, Trade
+from watchhamster.core.ports import (
+    BadFrame,
+    Clock,
+    Distributing,
+    Page,
+    Query,
+    RateLimited,
+    Rejected,
+    Unavailable,
+    WatchHamsterError,
+)
 from watchhamster.core.sessions import closures_told
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import COMMON, SECOND_NS, Grid, Timeframe
@@ -31,6 +49,8 @@ from watchhamster.engine.routing import Caller
 T = TypeVar("T")
 
 _FRESH_NS = 2 * SECOND_NS  # a bar that ended so recently may lack its last trades in the venue's answer
+_OVERLAP_NS = 2 * 86400 * SECOND_NS  # a day that began before something was known may have told of it later
+_KEPT_NS = 600 * SECOND_NS  # how far is known is noted no more often than that
 _TRIES = 3
 _PAUSE_S = 0.25  # before the second try; doubled before the third
 _BASES = tuple(reversed(COMMON))  # what missing timeframes are folded from: the largest that fits
@@ -51,6 +71,18 @@ class CandleStore(Protocol):
     async def coverage(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> list[Span]:
         """What is known of the span, oldest first and without holes; what was marked before the call included."""
 
+    async def learn(
+        self,
+        instrument: str,
+        actions: Sequence[Action],
+        until_ns: int,
+        adjusted: Mapping[str, Mapping[int, float]] | None = None,
+    ) -> Learned:
+        """Keep what was done to shares, of which all is known up to `until_ns`, before what is told in its scale."""
+
+    async def known_until_ns(self, instrument: str) -> int | None:
+        """Up to when every action of an instrument is known; None where nothing was ever told."""
+
 
 class MemoryStore:
     """Candles for as long as the program runs. Beyond `rows_max` the series least recently asked about go."""
@@ -58,6 +90,8 @@ class MemoryStore:
     def __init__(self, rows_max: int = 1_000_000) -> None:
         self._rows_max = rows_max
         self._series: OrderedDict[tuple[str, str], tuple[dict[int, Candle], list[tuple[int, int]]]] = OrderedDict()
+        self._actions: dict[str, dict[tuple[int, str], Action]] = {}
+        self._known_ns: dict[str, int] = {}
 
     def append(self, candles: Sequence[Candle]) -> None:
         """Keep them; a later one of the same moment replaces the earlier."""
@@ -80,9 +114,42 @@ class MemoryStore:
         spans[:] = joined
 
     async def bars(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> Bars:
-        """The candles that open in the span."""
+        """The candles that open in the span, adjusted for what was distributed since."""
         rows, _ = self._of(instrument, timeframe)
-        return Bars.of(rows[at] for at in sorted(rows) if since_ns <= at < until_ns)
+        bars = Bars.of(rows[at] for at in sorted(rows) if since_ns <= at)
+        paid = self._actions.get(instrument, {}).values()
+        if paid and len(bars):
+            length_ns = timeframe_of(timeframe).approximate_ns
+            bars = msgspec.structs.replace(
+                bars, adjustment=adjustment(bars.open_ns, bars.close, paid, length_ns=length_ns)
+            )
+        return bars.between(since_ns, until_ns)
+
+    async def learn(
+        self,
+        instrument: str,
+        actions: Sequence[Action],
+        until_ns: int,
+        adjusted: Mapping[str, Mapping[int, float]] | None = None,
+    ) -> Learned:
+        """Keep them; a new split drops what is kept of the time before."""
+        known = self._actions.setdefault(instrument, {})
+        new = tuple(action for action in actions if (action.at_ns, action.kind) not in known)
+        known.update(((action.at_ns, action.kind), action) for action in actions)
+        self._known_ns[instrument] = max(until_ns, self._known_ns.get(instrument, until_ns))
+        at_ns = max((action.at_ns for action in new if action.kind == "split"), default=None)
+        stale = []
+        for (name, frame), (rows, fetched) in self._series.items():
+            if at_ns is not None and name == instrument and fetched and fetched[0][0] < at_ns:
+                stale.append((frame, fetched[0][0], at_ns))
+                for open_ns in [open_ns for open_ns in rows if open_ns < at_ns]:
+                    del rows[open_ns]
+                fetched[:] = [(max(start, at_ns), stop) for start, stop in fetched if stop > at_ns]
+        return Learned(new, tuple(stale))
+
+    async def known_until_ns(self, instrument: str) -> int | None:
+        """As it was learnt."""
+        return self._known_ns.get(instrument)
 
     async def coverage(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> list[Span]:
         """Fetched stretches (`candles`, or `no_trade` where they hold none) and the holes between them."""
@@ -109,11 +176,19 @@ class MemoryStore:
 class Backfill:
     """Candles and trades of the past, for any instrument whose venue `caller_for` knows."""
 
-    def __init__(self, caller_for: Callable[[str], Caller], store: CandleStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        caller_for: Callable[[str], Caller],
+        store: CandleStore,
+        clock: Clock,
+        on_learned: Callable[[str, Learned], None] | None = None,
+    ) -> None:
+        self.on_learned = on_learned  # told at once what was news of an instrument's shares
         self._caller_for = caller_for  # raises UsageError for a venue it does not know
         self._store = store
         self._clock = clock
         self._turns: dict[tuple[str, str], _Turn] = {}
+        self._stale: dict[str, list[tuple[str, int, int]]] = {}
 
     async def candles(
         self,
@@ -143,6 +218,9 @@ class Backfill:
                 await self._fetch(caller, instrument, tf, since_ns, until_ns, priority)
             elif (base := _base_of(tf, caller.venue.timeframes)) is not None:
                 await self._fetch(caller, instrument, base, *_whole(grid, tf, since_ns, until_ns), priority)
+            for name, first_ns, last_ns in self._stale.pop(instrument, ()):
+                with suppress(WatchHamsterError):  # it stays unmarked, and is asked for when it is next wanted
+                    await self._fetch(caller, instrument, timeframe_of(name), first_ns, last_ns, priority)
         bars = await self._store.bars(instrument, tf.name, since_ns, until_ns)
         missing = await self._missing(instrument, grid, tf, since_ns, until_ns)
         folded = [await self._fold(instrument, grid, tf, span) for span in missing]
@@ -217,12 +295,40 @@ class Backfill:
         page = await self._ask(caller, query, priority, symbol)
         known_since_ns = max(page.since_ns, span.since_ns)
         known_until_ns = min(page.until_ns, span.until_ns)
+        if isinstance(caller.venue, Distributing):
+            await self._learn(caller, caller.venue, instrument, tf, page, priority)
         self._store.append([c for c in page.rows if c.closed and known_since_ns <= c.open_ns < known_until_ns])
         if known_since_ns < known_until_ns:
             self._store.mark(instrument, tf.name, known_since_ns, known_until_ns)
         if page.cursor is None or page.since_ns >= span.until_ns:
             return span.since_ns  # nothing before that the venue could tell
         return known_since_ns
+
+    async def _learn(
+        self,
+        caller: Caller,
+        venue: Distributing,
+        instrument: str,
+        tf: Timeframe,
+        page: Page[Candle],
+        priority: Priority,
+    ) -> None:
+        """Have the store know what was done to shares until the end of a page, before its candles are stored."""
+        symbol = split_instrument(instrument)[1]
+        known_ns = await self._store.known_until_ns(instrument)
+        actions = list(page.actions)
+        grid = caller.venue.grid(symbol)
+        if known_ns is not None and known_ns < page.since_ns and grid.room(tf, known_ns, page.since_ns):
+            query = venue.actions(symbol, known_ns - _OVERLAP_NS, self._clock.now_ns())
+            found = await self._ask(caller, query, priority, symbol)
+            actions = list(dict.fromkeys([*actions, *found]))
+        adjusted = {tf.name: page.adjusted} if page.adjusted else None
+        if not actions and adjusted is None and known_ns is not None and page.until_ns - known_ns < _KEPT_NS:
+            return
+        learned = await self._store.learn(instrument, actions, page.until_ns, adjusted)
+        self._stale.setdefault(instrument, []).extend(learned.stale)
+        if learned.new and self.on_learned is not None:
+            self.on_learned(instrument, learned)
 
     async def _ask(self, caller: Caller, query: Query[T], priority: Priority, symbol: str) -> T:
         """The answer, after up to three tries: a hiccup should not end a download of hours."""
