@@ -11,7 +11,8 @@ frozen second is refused (`too_late` counts it): its candle has to be rebuilt fr
 The builder is pure. It never asks what time it is: a second closes when a trade of a later one comes, or when
 `close_until` says that nothing can come any more.
 
-Where a venue tells no trades, `MinuteBuilder` shows the open minute by its tickers, until the venue's candle comes.
+Where a venue tells no trades, `MinuteBuilder` shows the open minute by its tickers until the venue's candle comes, and
+`OpenBars` the larger ones by such minutes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
+import msgspec
 import numpy as np
 
 from watchhamster.core.bars import Bars, Ints
@@ -318,7 +320,7 @@ class MinuteBuilder:
         day_ns = grid.open_ns(DAY, ticker.event_ns)
         is_new_day = day_ns != self._day_ns
         if is_new_day:
-            self._slides = len(grid.room(MINUTE, day_ns, day_ns + _WEEK_NS)) == 1
+            self._slides = _never_closes(grid, day_ns)
         count, last = None if self._slides else ticker.volume_24h, self._count
         anew = count is not None and last is not None and (count < last if is_new_day else 2 * count < last)
         candle, price = self._candle, ticker.price
@@ -341,6 +343,91 @@ class MinuteBuilder:
             self.instrument, MINUTE.name, open_ns, *prices, price, volume, None, closed=False, origin="live"
         )
         return self._candle
+
+
+class OpenBars:
+    """The bars that are still open of an instrument whose venue tells no trades: of its minutes.
+
+    A minute is the venue's own where that has been told, and until then the provisional one. A bar is given if all of
+    it is known: its minutes were told from its beginning to where the provisional ones begin, or it began after them.
+    """
+
+    _MINUTES_MAX = 3_000  # two days' and more; older ones are of no open bar
+
+    def __init__(self) -> None:
+        self._minutes: dict[int, Candle] = {}
+        self._told = (FOREVER, FOREVER)  # the stretch of which the venue told every minute
+        self._seen_ns: int | None = None  # the first provisional minute, of which a part may be missing
+
+    def is_told_since(self, at_ns: int) -> bool:
+        """Whether the venue has told every minute from then on, as far as it has told any."""
+        return self._told[0] <= at_ns
+
+    def add(self, candle: Candle) -> None:
+        """A provisional minute, as it is now."""
+        if self._seen_ns is None:
+            self._seen_ns = candle.open_ns
+        known = self._minutes.get(candle.open_ns)
+        if known is None or not known.closed:
+            self._minutes[candle.open_ns] = candle
+
+    def tell(self, candles: Iterable[Candle], since_ns: int, until_ns: int) -> None:
+        """The venue's minutes of `[since_ns, until_ns)`, which are all there are."""
+        minutes = {at: c for at, c in self._minutes.items() if not since_ns <= at < until_ns}
+        minutes.update((candle.open_ns, candle) for candle in candles)
+        self._minutes = dict(sorted(minutes.items())[-self._MINUTES_MAX :])
+        first_ns, last_ns = self._told
+        if first_ns <= until_ns and since_ns <= last_ns:
+            since_ns, until_ns = min(first_ns, since_ns), max(last_ns, until_ns)
+        if len(minutes) > self._MINUTES_MAX:
+            since_ns = max(since_ns, next(iter(self._minutes)))
+        self._told = since_ns, until_ns
+
+    def forming(self, frame: Timeframe, grid: Grid, now_ns: int, ticker: Ticker | None = None) -> Candle | None:
+        """The open bar of a timeframe up to a day; a day's from the last ticker, which tells of the whole day."""
+        if frame is DAY and ticker is not None and (day := self._day(ticker, grid, now_ns)) is not None:
+            return day
+        if not self._minutes:
+            return None
+        open_ns = grid.open_ns(frame, max(self._minutes))
+        if open_ns < grid.settled_ns(frame, now_ns) or not self._is_whole(open_ns):
+            return None
+        minutes = [self._minutes[at] for at in sorted(self._minutes) if at >= open_ns]
+        return msgspec.structs.replace(fold(minutes, frame, grid)[-1], closed=False, origin="live")
+
+    def _is_whole(self, open_ns: int) -> bool:
+        since_ns, until_ns = self._told
+        if self._seen_ns is None:
+            return since_ns <= open_ns
+        return open_ns > self._seen_ns or (since_ns <= open_ns and self._seen_ns < until_ns)
+
+    @staticmethod
+    def _day(ticker: Ticker, grid: Grid, now_ns: int) -> Candle | None:
+        open_ns = grid.open_ns(DAY, ticker.event_ns)
+        if open_ns < grid.settled_ns(DAY, now_ns) or ticker.open is None or ticker.high is None or ticker.low is None:
+            return None
+        if not grid.room(MINUTE, open_ns, ticker.event_ns + 1):
+            return None  # before the first session these are of the day before
+        close = ticker.price if ticker.regular is None else ticker.regular
+        volume = None if _never_closes(grid, open_ns) else ticker.volume_24h
+        high, low = max(ticker.high, ticker.open, close), min(ticker.low, ticker.open, close)
+        return Candle(
+            ticker.instrument,
+            DAY.name,
+            open_ns,
+            ticker.open,
+            high,
+            low,
+            close,
+            volume,
+            None,
+            closed=False,
+            origin="live",
+        )
+
+
+def _never_closes(grid: Grid, at_ns: int) -> bool:
+    return len(grid.room(MINUTE, at_ns, at_ns + _WEEK_NS)) == 1
 
 
 def build(

@@ -11,8 +11,8 @@ it stays open: a bar that is called closed is never a guess.
 Coverage. While an instrument's trades are whole, every minute that was confirmed extends the span that is known, and a
 place in it without a bar had no trade. A gap that could not be filled ends the span; the venue's candles are asked for.
 
-A venue without trades has nothing to build candles from. Its stream's candles of the open minute are provisional and
-only shown; once a minute the venue is asked for those that have closed, while its market is open and a little longer.
+A venue without trades has nothing to build candles from. Its open bars are provisional, made of tickers and only
+shown; where the grid of its sessions says that a bar is over and settled, the venue is asked for it, and told it is.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ import msgspec
 import psutil
 
 from watchhamster.core.bars import Bars, Span
-from watchhamster.core.candles import CandleBuilder, fold
+from watchhamster.core.candles import CandleBuilder, OpenBars, fold
 from watchhamster.core.instruments import Headline, InstrumentInfo, split_instrument
-from watchhamster.core.market import Candle, Event, FeedChanged, Origin, Trade
+from watchhamster.core.market import Candle, Event, FeedChanged, Origin, Ticker, Trade
 from watchhamster.core.ports import (
     BadFrame,
     Calendared,
@@ -48,7 +48,7 @@ from watchhamster.core.ports import (
 )
 from watchhamster.core.sessions import Calendar, Session
 from watchhamster.core.text import Text
-from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
+from watchhamster.core.timeframes import SECOND_NS, UTC, Grid, Timeframe, timeframe
 from watchhamster.engine.backfill import Backfill
 from watchhamster.engine.board import Board
 from watchhamster.engine.feed import FEED_REASONS, Feed
@@ -76,7 +76,6 @@ FILL_BARS = 20_000  # are had in the memory at once, at most
 TRADES_BACK_NS = 600 * SECOND_NS  # a start fills so much from trades, what is older from candles
 STATE_KEY = "watch_state"
 CAUTIONED = "cautioned:{venue}"  # a small state: a venue's caution was read
-AFTER_CLOSE_NS = 2700 * SECOND_NS  # a venue's last bars come so late, its delay and the auction included
 _EARLY_MAX = 50_000
 
 
@@ -122,9 +121,6 @@ class History(Protocol):
 
     def mark(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> None:
         """This span is known: a place without a candle had no trade."""
-
-    async def coverage(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> list[Span]:
-        """What is known of a stretch of time."""
 
     def last_ns(self, instrument: str, timeframe: str) -> int | None:
         """When the last stored candle opened."""
@@ -193,6 +189,7 @@ class _Live:
         self.instrument = instrument
         self.symbol = split_instrument(instrument)[1]
         self.builder = CandleBuilder(instrument, (MINUTE,), origin)
+        self.bars = OpenBars()  # of a venue without trades
         self.since_ns = since_ns  # candles that open before this are not whole
         self.marked_ns = since_ns  # coverage is marked up to here
         self.whole_from: dict[str, int] = {
@@ -201,10 +198,11 @@ class _Live:
         }  # timeframe -> first whole open
         self.widening = False
         self.asking = False  # the venue is being asked for its closed candles
+        self.reading = False  # the day's minutes are on their way
 
 
 class _Days:
-    """The days of the open week (month, year) that the window shows; today's is in the making."""
+    """The days of an open week (month, year) before today's, which is in the making."""
 
     def __init__(self, instrument: str, frame: Timeframe, until_ns: int) -> None:
         self.instrument = instrument
@@ -259,13 +257,13 @@ class Engine:
         self._infos_known = recorded is not None
         self._infos_lock = asyncio.Lock()
 
-        self._watch = Watch()
+        self._watch = Watch(self._grid)
         self._warming: set[tuple[int, str]] = set()  # rules whose history is on its way
         self._rules: list[Rule] = []
         self._list: list[str] = []
         self._focus: tuple[str, Timeframe] | None = None
         self._lives: dict[str, _Live] = {}
-        self._days: _Days | None = None
+        self._days: dict[tuple[str, Timeframe], _Days] = {}
         self._forming_needed: dict[str, list[Timeframe]] = {}  # instrument -> timeframes of rules on open bars
         self._observers: list[Callable[[Event | Alert], None]] = []
         self._group: asyncio.TaskGroup | None = None
@@ -281,6 +279,8 @@ class Engine:
 
     def handle(self, event: Event) -> None:
         """Carry one event from the wire to everyone who cares."""
+        if isinstance(event, Candle) and not event.closed:
+            event = msgspec.structs.replace(event, origin=self._origin)
         self.board.apply(event)  # state first, so that later readers agree
         candles = self._build(event)
         alerts = self._judge(event, candles)
@@ -290,10 +290,13 @@ class Engine:
 
     def _build(self, event: Event) -> list[Candle]:
         """The candles a trade closed or corrected, those that were seen whole only."""
-        if not isinstance(event, Trade):
+        if not isinstance(event, Trade | Candle):
             return []
         live = self._lives.get(event.instrument)
         if live is None:
+            return []
+        if isinstance(event, Candle):
+            live.bars.add(event)
             return []
         late = live.builder.too_late
         candles = live.builder.add(event)
@@ -309,19 +312,21 @@ class Engine:
             alerts = self._watch.observe(event)
         for candle in candles:
             alerts += self._watch.observe(candle, self.clock.now_ns())
-        if isinstance(event, Trade) and (frames := self._forming_needed.get(event.instrument)):
-            live = self._lives.get(event.instrument)
-            for frame in frames:
-                forming = live.builder.forming(frame) if live is not None else None
-                if (
-                    live is not None
-                    and forming is not None
-                    and forming.open_ns >= live.whole_from.get(frame.name, 1 << 62)
-                ):
-                    alerts += self._watch.observe(forming)
+        for forming in self._moved(event):
+            alerts += self._watch.observe(forming)
         if alerts:
             self._disarm(alerts)
         return alerts
+
+    def _moved(self, event: Event) -> list[Candle]:
+        """The open bars that rules look at and that the event has moved, itself not among them."""
+        if not isinstance(event, Trade | Ticker | Candle):
+            return []
+        frames = self._forming_needed.get(event.instrument)
+        if not frames or (not isinstance(event, Trade) and self._has_trades(event.instrument)):
+            return []
+        found = (self.forming(event.instrument, frame.name) for frame in frames)
+        return [candle for candle in found if candle is not None and candle != event]
 
     def _keep(self, candles: Sequence[Candle]) -> None:
         if candles:
@@ -489,7 +494,9 @@ class Engine:
             last_ns = self._history.last_ns(instrument, frame.name)
             if last_ns is not None:
                 known[frame] = MINUTE.open_ns(frame.next_ns(last_ns))
-        since_ns = MINUTE.open_ns(now_ns)
+        since_ns = (
+            MINUTE.open_ns(now_ns) if has_trades else self._grid(instrument).settled_ns(MINUTE, now_ns - SETTLE_NS)
+        )
         if has_trades and known and now_ns - (first_ns := min(known.values())) <= TRADES_BACK_NS:
             since_ns = min(since_ns, first_ns)
             known.clear()
@@ -501,6 +508,11 @@ class Engine:
     def _has_trades(self, instrument: str) -> bool:
         """Whether candles are built here, rather than taken from the venue."""
         return "trade" in self._parts[split_instrument(instrument)[0]].feed.venue.kinds
+
+    def _grid(self, instrument: str) -> Grid:
+        """Where an instrument's bars begin and end."""
+        venue, symbol = split_instrument(instrument)
+        return self._parts[venue].feed.venue.grid(symbol) if venue in self._parts else UTC
 
     def _fill(self, live: _Live, frame: Timeframe, since_ns: int, until_ns: int) -> None:
         """Ask the venue for candles that are missing there, until it has told or nobody wants them any more."""
@@ -539,7 +551,7 @@ class Engine:
         if live is None or frame.name in live.whole_from:
             return
         if not self._has_trades(instrument):  # a bar that was not closed when a rule was warmed is told again
-            live.whole_from[frame.name] = frame.open_ns(self.clock.now_ns() - AFTER_CLOSE_NS)
+            live.whole_from[frame.name] = self._grid(instrument).settled_ns(frame, self.clock.now_ns() - SETTLE_NS)
         elif frame.approximate_ns > DAY.approximate_ns:  # no builder reaches so far: see `_ended`
             live.whole_from[frame.name] = frame.open_ns(self.clock.now_ns())
         elif not live.widening:
@@ -573,6 +585,8 @@ class Engine:
         frames = {timeframe(name) for i, name in self._watch.needs() if i == instrument}
         if self._focus and self._focus[0] == instrument:
             frames |= {self._focus[1], DAY}
+        if any(frame.approximate_ns > DAY.approximate_ns for frame in self._forming_needed.get(instrument, ())):
+            frames.add(DAY)
         return [MINUTE, *(f for f in frames if f not in STORED and f.approximate_ns <= DAY.approximate_ns)]
 
     # ---------------------------------------------------------------- the beat
@@ -611,9 +625,9 @@ class Engine:
         lives = [live for live in self._lives.values() if self._has_trades(live.instrument)]
         if over:
             for live in self._lives.values():
-                if live not in lives and self._recorded is None and self._is_due(live, now_ns):
+                if live not in lives and self._recorded is None and not live.asking and (due := self._due(live)):
                     live.asking = True
-                    self._run(self._take(live), f"candles of {live.instrument}")
+                    self._run(self._take(live, due), f"candles of {live.instrument}")
         if not over:
             forming = ((live, live.builder.forming(SECOND)) for live in lives)
             lives = [live for live, second in forming if second is not None and second.open_ns + SECOND_NS <= end_ns]
@@ -630,32 +644,60 @@ class Engine:
             self._minute_ns = minute_ns
             self._ended(end_ns)
 
-    def _is_due(self, live: _Live, now_ns: int) -> bool:
-        """Whether an instrument without trades may have candles that have not been taken."""
-        if live.asking:
-            return False
-        venue = self._parts[split_instrument(live.instrument)[0]].feed.venue
-        sessions = [venue.session(live.symbol, at_ns) for at_ns in (now_ns, now_ns - AFTER_CLOSE_NS)]
-        return any(session is None or session.phase == "regular" for session in sessions)
+    def _due(self, live: _Live) -> dict[Timeframe, int]:
+        """Of an instrument without trades: the timeframes of which bars have settled since they were taken, and up to
+        when."""
+        frames = [MINUTE, *(timeframe(name) for i, name in self._watch.needs() if i == live.instrument)]
+        if self._focus is not None and self._focus[0] == live.instrument:
+            frames.append(self._focus[1])
+        ahead_ns = self._parts[split_instrument(live.instrument)[0]].caller.ahead_ns
+        grid, settled_ns = self._grid(live.instrument), self.clock.now_ns() - SETTLE_NS - ahead_ns
+        until = {frame: grid.settled_ns(frame, settled_ns) for frame in frames if frame.name in live.whole_from}
+        return {frame: until_ns for frame, until_ns in until.items() if live.whole_from[frame.name] < until_ns}
 
-    async def _take(self, live: _Live) -> None:
+    async def _take(self, live: _Live, due: Mapping[Timeframe, int]) -> None:
         """Take the venue's closed candles of what is watched, and tell those that had not been told."""
+        instrument = live.instrument
         try:
-            now_ns = self.clock.now_ns()
-            for frame in [MINUTE, *(timeframe(name) for i, name in self._watch.needs() if i == live.instrument)]:
-                since_ns = live.whole_from.get(frame.name)
-                if since_ns is None:
-                    continue
-                bars = await self._backfill.candles(live.instrument, frame, since_ns, now_ns)
-                candles = list(bars.candles(live.instrument, frame.name, "backfill"))
-                if candles and self._lives.get(live.instrument) is live:
-                    live.whole_from[frame.name] = frame.next_ns(candles[-1].open_ns)
-                    for candle in candles:
-                        self.board.apply(candle)
-                    self.outbox.add(self._judge_closed(candles))
-                    self._publish(None, candles)
+            for frame, until_ns in due.items():
+                since_ns = live.whole_from[frame.name]
+                bars = await self._backfill.candles(instrument, frame, since_ns, until_ns)
+                spans = await self._backfill.coverage(
+                    instrument, self._backfill.fetched_as(instrument, frame), since_ns, until_ns
+                )
+                if self._lives.get(instrument) is not live:
+                    return
+                candles = list(bars.candles(instrument, frame.name, "backfill"))
+                if spans[-1].state == "not_fetched":  # the venue does not tell of the last ones yet
+                    until_ns = self._grid(instrument).end_ns(frame, candles[-1].open_ns) if candles else since_ns
+                live.whole_from[frame.name] = until_ns
+                if frame is MINUTE:
+                    live.bars.tell(candles, since_ns, until_ns)
+                for candle in candles:
+                    self.board.apply(candle)
+                self.outbox.add(self._judge_closed(candles))
+                self._publish(None, candles)
         finally:
             live.asking = False
+
+    def _have_minutes(self, live: _Live) -> None:
+        """The day's minutes so far, of which larger open bars are made where there are no trades."""
+        day_ns = self._grid(live.instrument).open_ns(DAY, self.clock.now_ns())
+        if live.reading or live.bars.is_told_since(day_ns) or self._recorded is not None:
+            return
+        live.reading = True
+        self._run(self._read_minutes(live, day_ns), f"the day's minutes of {live.instrument}")
+
+    async def _read_minutes(self, live: _Live, day_ns: int) -> None:
+        try:
+            until_ns = live.whole_from[MINUTE.name]
+            bars = await self._backfill.candles(live.instrument, MINUTE, day_ns, until_ns)
+            live.bars.tell(bars.candles(live.instrument, MINUTE.name, "backfill"), day_ns, max(day_ns, until_ns))
+        except WatchHamsterError:
+            await self.clock.sleep(AGAIN_S)
+            raise
+        finally:
+            live.reading = False
 
     def _ended(self, end_ns: int) -> None:
         """Weeks, months and years that are over, for the rules on them: the venue's candles are taken."""
@@ -728,11 +770,20 @@ class Engine:
         """Have larger candles built where they are wanted, and give waiting rules their history."""
         for instrument, name in self._watch.needs():
             self._widen(instrument, timeframe(name))
-        if self._focus is not None:
-            instrument, frame = self._focus
-            self._widen(instrument, min(frame, DAY, key=lambda f: f.approximate_ns))
-            if frame.approximate_ns > DAY.approximate_ns and self._has_trades(instrument):
-                self._have_days(instrument, frame)
+        shown = [self._focus] if self._focus is not None else []
+        open_ones = [*shown, *((i, frame) for i, frames in self._forming_needed.items() for frame in frames)]
+        for instrument, frame in open_ones:
+            live = self._lives.get(instrument)
+            if self._has_trades(instrument):
+                self._widen(instrument, min(frame, DAY, key=lambda f: f.approximate_ns))
+            elif live is not None:
+                self._widen(instrument, frame)
+                if frame is not MINUTE:
+                    self._have_minutes(live)
+        long = {key for key in open_ones if key[1].approximate_ns > DAY.approximate_ns and key[0] in self._lives}
+        self._days = {key: days for key, days in self._days.items() if key in long}
+        for instrument, frame in long:
+            self._have_days(instrument, frame)
         for wanted in self._watch.wanted():
             key = (wanted.rule_id, wanted.instrument)
             live = self._lives.get(wanted.instrument)
@@ -744,11 +795,12 @@ class Engine:
     async def _warmed(self, wanted: Wanted, key: tuple[int, str]) -> None:
         frame = timeframe(wanted.timeframe)
         try:
-            until_ns = frame.open_ns(self.clock.now_ns())
+            grid, now_ns = self._grid(wanted.instrument), self.clock.now_ns()
+            until_ns = grid.settled_ns(frame, now_ns)
             since_ns = wanted.first_bar_ns
             if since_ns is None:
                 from_ns = until_ns if wanted.watched_until_ns is None else min(until_ns, wanted.watched_until_ns)
-                since_ns = from_ns - wanted.bars * frame.approximate_ns
+                since_ns = grid.before_ns(frame, from_ns, wanted.bars)
             bars = await self._history_of(wanted, frame, since_ns, until_ns)
             self.outbox.add(self._watch.warm(wanted.rule_id, wanted.instrument, bars, self.clock.now_ns()))
         except WatchHamsterError:
@@ -802,9 +854,10 @@ class Engine:
         """When a rule would have fired on its first instrument's history."""
         formula = check(rule)
         frame = timeframe(rule.timeframe)
-        first_ns = since_ns - formula.warm_up * frame.approximate_ns
-        bars = await self.bars(rule.instruments[0], rule.timeframe, first_ns, until_ns)
-        return replay(rule, bars, rule.instruments[0], since_ns)
+        instrument = rule.instruments[0]
+        grid = self._grid(instrument)
+        bars = await self.bars(instrument, rule.timeframe, grid.before_ns(frame, since_ns, formula.warm_up), until_ns)
+        return replay(rule, bars, instrument, since_ns, grid)
 
     # ---------------------------------------------------------------- markets
 
@@ -947,21 +1000,29 @@ class Engine:
         frame = timeframe(timeframe_)
         if live is None:
             return None
-        if not self._has_trades(instrument):
-            return self.board.forming(instrument, frame.name)
         if frame.approximate_ns > DAY.approximate_ns:
             return self._forming_days(live, frame)
-        candle = live.builder.forming(frame)
-        return candle if candle is not None and candle.open_ns >= live.whole_from.get(frame.name, 1 << 62) else None
+        if self._has_trades(instrument):
+            candle = live.builder.forming(frame)
+            return candle if candle is not None and candle.open_ns >= live.whole_from.get(frame.name, 1 << 62) else None
+        if frame is MINUTE:
+            return self.board.forming(instrument, frame.name)
+        candle = live.bars.forming(frame, self._grid(instrument), self.clock.now_ns(), self.board.ticker(instrument))
+        return None if candle is None else msgspec.structs.replace(candle, origin=self._origin)
 
     def _forming_days(self, live: _Live, frame: Timeframe) -> Candle | None:
-        days, today = self._days, live.builder.forming(DAY)
-        if days is None or days.candles is None or (days.instrument, days.frame) != (live.instrument, frame):
+        days, grid, now_ns = self._days.get((live.instrument, frame)), self._grid(live.instrument), self.clock.now_ns()
+        if days is None or days.candles is None or grid.open_ns(frame, days.until_ns) < grid.settled_ns(frame, now_ns):
             return None
-        if today is None or today.open_ns != days.until_ns or today.open_ns < live.whole_from.get(DAY.name, 1 << 62):
+        today = self.forming(live.instrument, DAY.name)
+        if today is not None and today.open_ns == days.until_ns:
+            candles = [*days.candles, today]
+        elif self._has_trades(live.instrument) or grid.room(MINUTE, days.until_ns, now_ns):
             return None
-        candle = fold([*days.candles, today], frame)[-1]
-        return msgspec.structs.replace(candle, closed=False, origin=self._origin)
+        else:
+            candles = days.candles  # nothing trades today, or not yet
+        folded = fold(candles, frame, grid)
+        return msgspec.structs.replace(folded[-1], closed=False, origin=self._origin) if folded else None
 
     def watch_list(self) -> list[str]:
         """The tenant's instruments, in the user's order."""
@@ -987,20 +1048,21 @@ class Engine:
 
     def _have_days(self, instrument: str, frame: Timeframe) -> None:
         """The days before today, read again when a day has passed."""
-        day_ns = DAY.open_ns(self.clock.now_ns() - SETTLE_NS)
-        days = self._days
-        if days is None or (days.instrument, days.frame, days.until_ns) != (instrument, frame, day_ns):
-            self._days = days = _Days(instrument, frame, day_ns)
+        day_ns = self._grid(instrument).open_ns(DAY, self.clock.now_ns() - SETTLE_NS)
+        days = self._days.get((instrument, frame))
+        if days is None or days.until_ns != day_ns:
+            days = self._days[instrument, frame] = _Days(instrument, frame, day_ns)
             self._run(self._read_days(days), f"days of {instrument}")
 
     async def _read_days(self, days: _Days) -> None:
         try:
-            bars = await self._backfill.candles(days.instrument, DAY, days.frame.open_ns(days.until_ns), days.until_ns)
+            since_ns = self._grid(days.instrument).open_ns(days.frame, days.until_ns)
+            bars = await self._backfill.candles(days.instrument, DAY, since_ns, days.until_ns)
             days.candles = list(bars.candles(days.instrument, DAY.name, "backfill"))
         except WatchHamsterError:
             await self.clock.sleep(AGAIN_S)
-            if self._days is days:
-                self._days = None
+            if self._days.get((days.instrument, days.frame)) is days:
+                del self._days[days.instrument, days.frame]
             raise
 
     # ---------------------------------------------------------------- alerts
