@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from watchhamster.core.bars import Bars
 from watchhamster.core.market import Candle
-from watchhamster.formula import Value, functions
+from watchhamster.formula import Parameter, Value, functions
 
 MINUTE_NS = 60_000_000_000
 
@@ -73,14 +73,25 @@ _leaves = st.sampled_from(["open", "high", "low", "close", "volume", "value", "(
 _constants = st.sampled_from(["0.5", "2", "3", "-1", "100", "1e-8", "1e15"])
 
 
+def _argument(parameter: Parameter) -> st.SearchStrategy[str]:
+    """A small period, any type of average, a number that is allowed."""
+    if parameter.choices:
+        return st.sampled_from(parameter.choices)
+    if parameter.whole:
+        return st.integers(int(parameter.least), 6).map(str)
+    return st.sampled_from([x for x in (0.3, 0.02, 1.5) if parameter.least <= x <= parameter.most]).map(str)
+
+
 def _calls(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     """A call of any function that gives a number, with small periods, and any of its outputs."""
 
     @st.composite
     def call(draw: st.DrawFn) -> str:
-        function = draw(st.sampled_from([f for f in functions() if f.kind == "number"]))
-        words = [draw(inner) for _ in function.series]
-        words += [str(draw(st.integers(int(p.least), 6))) if p.whole else "1.5" for p in function.parameters]
+        function = draw(st.sampled_from([f for f in functions() if f.kind == "number" and not f.word]))
+        words = [
+            f"({draw(inner)} > {draw(inner)})" if w in function.conditions else draw(inner) for w in function.series
+        ]
+        words += [draw(_argument(parameter)) for parameter in function.parameters]
         output = "." + draw(st.sampled_from(function.outputs)) if function.outputs else ""
         return f"{function.name}({', '.join(words)}){output}"
 

@@ -57,7 +57,7 @@ class Timeframe:
         if self.ns is not None:
             return at_ns // self.ns * self.ns
         day = _EPOCH + dt.timedelta(days=at_ns // (86400 * SECOND_NS))
-        months = (day.year * 12 + day.month - 1) // self._months * self._months
+        months = (day.year * 12 + day.month - 1) // self.months * self.months
         return _month_ns(months)
 
     def next_ns(self, open_ns: int) -> int:
@@ -65,10 +65,11 @@ class Timeframe:
         if self.ns is not None:
             return open_ns + self.ns
         day = _EPOCH + dt.timedelta(days=open_ns // (86400 * SECOND_NS))
-        return _month_ns(day.year * 12 + day.month - 1 + self._months)
+        return _month_ns(day.year * 12 + day.month - 1 + self.months)
 
     @property
-    def _months(self) -> int:
+    def months(self) -> int:
+        """The length in months, of months and years."""
         return self.count * (12 if self.unit == "y" else 1)
 
 

@@ -1,13 +1,15 @@
-"""What a formula computes, as a graph of shared nodes, and the two ways to evaluate it.
+"""What a formula computes, as a graph of shared nodes.
 
 A node is an operation on other nodes. Equal nodes are the same node, so a sub-expression that is written twice, or in
-two formulas compiled together, is computed once. A `Program` evaluates some of a graph's nodes
+two formulas compiled together, is computed once. An operation can be done in two ways, over whole arrays and one bar
+at a time; `evaluators` does them.
 
-- over arrays: `Program.over(bars)` gives each root's value on every bar, a numpy call a node;
-- one bar at a time: `Program.stepper()` keeps one value a node and a closure each; `push` takes the next closed bar,
-  `peek` values a forming one without remembering it.
+Nodes may stand on other bars than the given ones: those of a longer timeframe (folded from them) or of another
+instrument. Such bars are a `Frame`; an `Align` node carries a value from one frame to another: what it was on the last
+bar that had closed when this one closes, so nothing is known before its time. Bars that began before the first one
+given are not complete, and are left out.
 
-Both give the same bits. Where numpy's own function would not (`**`), the array evaluator loops over the scalar one.
+Both ways give the same bits. Where numpy's own function would not (`**`), the array evaluator loops over the scalar one.
 
 **Undefined** is a third value: NaN for numbers (an infinity is one too: nothing here is ever infinite), None for
 conditions one bar at a time, and in arrays of conditions 1 is true, -1 false and 0 undefined, so that `and`, `or` and
@@ -20,14 +22,16 @@ from __future__ import annotations
 import math
 import operator
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from watchhamster.core.bars import Bars
+from watchhamster.core.bars import Ints
+from watchhamster.core.timeframes import SECOND_NS
 
 Kind = Literal["number", "bool"]
 Value: TypeAlias = float | bool | None
@@ -36,11 +40,20 @@ Column: TypeAlias = Array | float  # a node's values over bars; a constant is no
 Closure: TypeAlias = Callable[[], None]
 NAN = math.nan
 COLUMNS = ("open", "high", "low", "close", "volume", "value")
+Days: TypeAlias = Callable[[Ints], Ints]  # moments to where the day that holds each begins; all in ns
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+def utc_days(moments: Ints) -> Ints:
+    """Days from midnight to midnight UTC, which are also those of Upbit (09:00 in Korea)."""
+    return moments - moments % (86400 * SECOND_NS)
 
 
 class Bar(Protocol):
-    """What a stepper reads of a bar; `core.market.Candle` is one."""
+    """What a stepper reads of a bar; `core.market.Candle` is one. It may have live fields, and an `adjustment`."""
 
+    @property
+    def open_ns(self) -> int: ...
     @property
     def open(self) -> float: ...
     @property
@@ -76,7 +89,7 @@ class Values(msgspec.Struct, frozen=True, eq=False):
 
     def list(self) -> list[Value]:
         """As a stepper gives them: float, True, False, or None where undefined."""
-        return [shown(value) for value in _scalars(self.data)]
+        return [shown(value) for value in scalars(self.data)]
 
 
 def shown(value: Value) -> Value:
@@ -84,7 +97,7 @@ def shown(value: Value) -> Value:
     return None if value != value else value
 
 
-def _scalars(column: Array) -> list[Value]:
+def scalars(column: Array) -> list[Value]:
     """An array as inner values of a stepper: floats (NaN undefined), or True, False, None."""
     if column.dtype == np.int8:
         return [_TRUTH[code] for code in column.tolist()]
@@ -124,10 +137,25 @@ class Operation(Protocol):
         """
 
 
+class Frame(msgspec.Struct, frozen=True):
+    """Whose bars, and how long ones; empty words mean the bars that are given."""
+
+    instrument: str = ""
+    timeframe: str = ""
+
+
+OWN = Frame()
+
+
 class Series(msgspec.Struct, frozen=True):
-    """A column of the bars."""
+    """A column of the bars, or an input.
+
+    Besides `COLUMNS` there are `adjustment` (1 where there is none), `open_ns` and `day` (where the bar's day begins;
+    these two are integers). Any other name is an input: what the caller gives by that name, else the bar's attribute.
+    """
 
     name: str
+    frame: Frame = OWN
     kind: Kind = "number"
 
     def arrays(self, *arguments: Column) -> Any:
@@ -135,6 +163,24 @@ class Series(msgspec.Struct, frozen=True):
 
     def steps(self, values: Any, result: int, arguments: Any, history: Any) -> tuple[Closure, Closure]:
         raise AssertionError("bars give it")
+
+
+class Align(msgspec.Struct, frozen=True):
+    """A node of one frame, on the bars of another: its value on the last bar that has closed by then."""
+
+    frame: Frame
+    kind: Kind
+
+    def arrays(self, *arguments: Column) -> Any:
+        raise AssertionError("the evaluator knows which bars")
+
+    def steps(self, values: list[Any], result: int, arguments: Sequence[int], history: Any) -> tuple[Closure, Closure]:
+        (only,) = arguments
+
+        def step() -> None:
+            values[result] = values[only]  # it stands there since that bar closed
+
+        return step, step
 
 
 class Constant(msgspec.Struct, frozen=True):
@@ -182,19 +228,16 @@ class Arithmetic(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """Two numbers to a condition; undefined where either is."""
+    """Two numbers to a condition; undefined where either is. `against` is true where both are known and it is not."""
 
     name: str
     compare: Callable[[Any, Any], Any]
+    against: Callable[[Any, Any], Any]
     kind: Kind = "bool"
 
     def arrays(self, *arguments: Column) -> Any:
         left, right = arguments
-        truth = self.compare(left, right).view(np.int8) * np.int8(2) - np.int8(1)
-        undefined = np.isnan(left) | np.isnan(right)
-        if undefined.any():
-            truth[undefined] = 0
-        return truth
+        return self.compare(left, right).view(np.int8) - self.against(left, right).view(np.int8)
 
     def steps(self, values: list[Any], result: int, arguments: Sequence[int], history: Any) -> tuple[Closure, Closure]:
         (left, right), compare = arguments, self.compare
@@ -259,7 +302,7 @@ class Lag(msgspec.Struct, frozen=True):
         (before,) = history
         assert isinstance(before, np.ndarray)
         kept: deque[Value] = deque([NAN if self.kind == "number" else None] * self.bars, maxlen=self.bars)
-        kept.extend(_scalars(before[-self.bars :]))
+        kept.extend(scalars(before[-self.bars :]))
 
         def push() -> None:
             values[result] = kept[0]
@@ -311,13 +354,19 @@ NEGATE = Arithmetic("negate", operator.neg, np.negative)
 ABSOLUTE = Arithmetic("abs", abs, np.abs)
 LARGER = Arithmetic("larger", _larger, lambda x, y: np.where(np.isnan(x) | (x > y), x, y))
 SMALLER = Arithmetic("smaller", _smaller, lambda x, y: np.where(np.isnan(x) | (x < y), x, y))
+
+
+def _unequal(x: Any, y: Any) -> Any:
+    return (x < y) | (x > y)
+
+
 COMPARISONS = {
-    ">": Comparison(">", operator.gt),
-    "<": Comparison("<", operator.lt),
-    ">=": Comparison(">=", operator.ge),
-    "<=": Comparison("<=", operator.le),
-    "==": Comparison("==", operator.eq),
-    "!=": Comparison("!=", operator.ne),
+    ">": Comparison(">", operator.gt, operator.le),
+    "<": Comparison("<", operator.lt, operator.ge),
+    ">=": Comparison(">=", operator.ge, operator.lt),
+    "<=": Comparison("<=", operator.le, operator.gt),
+    "==": Comparison("==", operator.eq, _unequal),
+    "!=": Comparison("!=", _unequal, operator.eq),
 }
 AND, OR, NOT = Logic("and"), Logic("or"), Logic("not")
 
@@ -333,7 +382,9 @@ class Node(msgspec.Struct, frozen=True, eq=False):
     arguments: tuple[Node, ...]
     first_value: int  # bars before it is defined (a condition may be decided earlier)
     warm_up: int  # bars after which its value no longer depends, in practice, on where the evaluation began
+    frame: Frame | None  # the bars it has values on; None: a constant has the same on all
     bounds: tuple[float, float] | None = None  # no value lies outside
+    fleeting: bool = False  # it depends on an input of the moment, which has no history
 
     @property
     def kind(self) -> Kind:
@@ -351,6 +402,7 @@ class Graph:
 
     def __init__(self) -> None:
         self._nodes: dict[tuple[object, ...], Node] = {}
+        self.frame = OWN  # of the columns asked for from now on
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -362,20 +414,31 @@ class Graph:
         first_value: int = 0,
         warm_up: int = 0,
         bounds: tuple[float, float] | None = None,
+        fleeting: bool = False,
     ) -> Node:
         """The node of this operation on these arguments; `first_value` and `warm_up` come on top of theirs."""
         key = (operation, *(a.index for a in arguments))
         node = self._nodes.get(key)
         if node is None:
+            frame = getattr(operation, "frame", None)
+            if frame is None:
+                frame = next((a.frame for a in arguments if a.frame is not None), None)
             node = self._nodes[key] = Node(
                 len(self._nodes),
                 operation,
                 arguments,
                 first_value + max((a.first_value for a in arguments), default=0),
                 warm_up + max((a.warm_up for a in arguments), default=0),
+                frame,
                 bounds,
+                fleeting or any(a.fleeting for a in arguments),
             )
         return node
+
+    def series(self, name: str, *, fleeting: bool = False) -> Node:
+        """A column of the present frame's bars, or an input."""
+        bounds = (0.0, math.inf) if name in ("volume", "value") else None
+        return self.node(Series(name, self.frame), bounds=bounds, fleeting=fleeting)
 
     def number(self, number: float) -> Node:
         """A constant."""
@@ -393,130 +456,3 @@ class Graph:
         if bars == 0 or node.constant is not None:
             return node
         return self.node(Lag(bars, node.kind), node, first_value=bars, warm_up=bars, bounds=node.bounds)
-
-
-# ---------------------------------------------------------------- the evaluators
-
-V = TypeVar("V")
-
-
-class Stepper(Generic[V]):
-    """Evaluates one bar at a time. Give it every closed bar once, in order."""
-
-    def __init__(
-        self,
-        values: list[Any],
-        columns: Sequence[tuple[int, str]],
-        pushes: Sequence[Closure],
-        peeks: Sequence[Closure],
-        result: Callable[[list[Any]], V],
-    ) -> None:
-        self._values = values
-        self._columns = [(index, operator.attrgetter(name)) for index, name in columns]
-        self._pushes = pushes
-        self._peeks = peeks
-        self._result = result
-
-    def push(self, bar: Bar) -> V:
-        """The value on the next closed bar."""
-        self._read(bar)
-        for step in self._pushes:
-            step()
-        return self._result(self._values)
-
-    def peek(self, bar: Bar) -> V:
-        """What `push(bar)` would give; nothing is remembered, so a forming bar may be shown as often as it changes."""
-        self._read(bar)
-        for step in self._peeks:
-            step()
-        return self._result(self._values)
-
-    def _read(self, bar: Bar) -> None:
-        values = self._values
-        for index, column in self._columns:
-            x = column(bar)
-            values[index] = NAN if x is None or x - x != 0.0 else float(x)
-
-
-class Program:
-    """Some nodes of one graph, and what they need, ready to be evaluated together."""
-
-    def __init__(self, roots: Sequence[Node]) -> None:
-        self.roots = tuple(roots)
-        needed: dict[int, Node] = {}
-        waiting = list(roots)
-        while waiting:
-            node = waiting.pop()
-            if node.index not in needed:
-                needed[node.index] = node
-                waiting.extend(node.arguments)
-        self.nodes = [needed[index] for index in sorted(needed)]
-        self.first_value = max((root.first_value for root in roots), default=0)
-        self.warm_up = max((root.warm_up for root in roots), default=0)
-        self._place = {node.index: place for place, node in enumerate(self.nodes)}
-        self._last_use = {a.index: node.index for node in self.nodes for a in node.arguments}
-        self._last_use |= {root.index: -1 for root in roots}
-
-    def over(self, bars: Bars) -> tuple[Values, ...]:
-        """Each root's value on every bar."""
-        columns = self._columns(bars, keep=False)
-        found = []
-        for root in self.roots:
-            column = columns[root.index]
-            if not isinstance(column, np.ndarray):
-                column = np.full(len(bars), column)
-            found.append(Values(root.kind, column))
-        return tuple(found)
-
-    def _columns(self, bars: Bars, *, keep: bool) -> dict[int, Any]:
-        """Every node's values by node index; without `keep`, those that nobody needs any more are dropped."""
-        columns: dict[int, Any] = {}
-        for node in self.nodes:
-            if isinstance(node.operation, Series):
-                columns[node.index] = finite(getattr(bars, node.operation.name))
-                continue
-            columns[node.index] = node.operation.arrays(*(columns[a.index] for a in node.arguments))
-            if not keep:
-                for argument in {a.index for a in node.arguments}:
-                    if self._last_use[argument] == node.index:
-                        del columns[argument]
-        return columns
-
-    def stepper(self, history: Bars | None = None) -> Stepper[tuple[Value, ...]]:
-        """A stepper that stands where pushing the history's bars would have brought it; it gives one value a root."""
-        roots = [self._place[root.index] for root in self.roots]
-
-        def result(values: list[Any]) -> tuple[Value, ...]:
-            return tuple([None if (x := values[root]) != x else x for root in roots])
-
-        return self._stepper(history, result)
-
-    def stepper_of_first(self, history: Bars | None = None) -> Stepper[Value]:
-        """The same for the first root alone: a bare value a bar."""
-        root = self._place[self.roots[0].index]
-
-        def result(values: list[Any]) -> Value:
-            x: Value = values[root]
-            return None if x != x else x
-
-        return self._stepper(history, result)
-
-    def _stepper(self, history: Bars | None, result: Callable[[list[Any]], V]) -> Stepper[V]:
-        before = self._columns(Bars.empty() if history is None else history, keep=True)
-        values: list[Any] = [None] * len(self.nodes)
-        columns, pushes, peeks = [], [], []
-        for place, node in enumerate(self.nodes):
-            if isinstance(node.operation, Constant):
-                values[place] = node.operation.number
-            elif isinstance(node.operation, Series):
-                columns.append((place, node.operation.name))
-            else:
-                push, peek = node.operation.steps(
-                    values,
-                    place,
-                    [self._place[a.index] for a in node.arguments],
-                    [before[a.index] for a in node.arguments],
-                )
-                pushes.append(push)
-                peeks.append(peek)
-        return Stepper(values, columns, pushes, peeks, result)

@@ -70,7 +70,7 @@ class Indicator(msgspec.Struct, frozen=True):
         results = [np.full(len(columns[0]), NAN) for _ in range(self.outputs)]
         function = getattr(talib, self.name)
         need = self.lookback
-        for start, stop in _runs(columns, need + 1):
+        for start, stop in runs(columns, need + 1):
             found = function(*(c[start:stop] for c in columns), **dict(self.parameters))
             for result, part in zip(results, found if self.outputs > 1 else (found,), strict=True):
                 # Of 0.0 and -0.0 in a window either may come, so neither is told from the other.
@@ -196,7 +196,7 @@ def _defined(columns: Sequence[Array]) -> Any:
     return defined
 
 
-def _runs(columns: Sequence[Array], least: int) -> list[tuple[int, int]]:
+def runs(columns: Sequence[Array], least: int) -> list[tuple[int, int]]:
     """Spans of bars on which every column is defined, at least so long."""
     defined = _defined(columns)
     if defined.all():
