@@ -11,24 +11,21 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 import zipfile
-from collections.abc import Iterator
-from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from watchhamster.core.ports import UsageError
 from watchhamster.core.secret import Secret
-from watchhamster.core.text import Text
+from watchhamster.core.text import Text, say
 from watchhamster.doctor import Finding, bundle, check
 from watchhamster.engine.clock import SystemClock
 from watchhamster.logs import configure_logging
 from watchhamster.monitor.alerts import Alert
 from watchhamster.monitor.status import node
 from watchhamster.settings import Home
+from watchhamster.sim import Simulator
 from watchhamster.storage.desk import DeskStore
 
 HEADLESS = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY")}
@@ -134,37 +131,63 @@ def test_looking_at_a_database_leaves_nothing_beside_it(home: Home) -> None:
     assert sorted(os.listdir(home.root)) == before and "watchhamster.db-wal" not in before
 
 
-class Venue(BaseHTTPRequestHandler):
-    skew_s = 0.0
-
-    def do_HEAD(self) -> None:
-        self.send_response_only(200)
-        self.send_header("Date", formatdate(time.time() + self.skew_s, usegmt=True))
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None: ...
+async def examined(home: Home, faults: str = "") -> dict[str, dict[str, Finding]]:
+    """What is found of each venue, where the built-in exchange stands for all."""
+    async with Simulator(faults=faults) as simulator:
+        urls = {f"WATCHHAMSTER_{name.upper()}_URL": url for name, url in simulator.venues.items()}
+        findings = await asyncio.to_thread(check, home, {**HEADLESS, **urls}, probe_s=0.01)
+    venues: dict[str, dict[str, Finding]] = {}
+    for finding in findings:
+        if finding.venue:
+            venues.setdefault(finding.venue, {})[finding.name] = finding
+    return venues
 
 
 @pytest.fixture
-def venue() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), Venue)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-    Venue.skew_s = 0.0
+async def both(home: Home) -> Home:
+    """A home that watches instruments of both venues."""
+    desk = DeskStore(home.desk_db, SystemClock())
+    desk.open()
+    await desk.set_watch_list(["yahoo:AAPL", "upbit:KRW-BTC"])
+    desk.close()
+    return home
 
 
-@pytest.mark.parametrize(("skew_s", "state"), [(0.0, "ok"), (90.0, "warning")])
-def test_the_clock_is_compared_with_a_venues(home: Home, venue: str, skew_s: float, state: str) -> None:
-    Venue.skew_s = skew_s
-    findings = by_name(check(home, {**HEADLESS, "WATCHHAMSTER_UPBIT_URL": venue}, probe_s=0.01))
-    assert findings["network"].state == "ok"
-    assert findings["clock"].state == state
-    if state == "warning":
-        assert "-90 s" in str(findings["clock"].detail) or "-91 s" in str(findings["clock"].detail)
+@pytest.mark.parametrize(("skew", "state"), [("", "ok"), ("skew:90", "warning")])
+async def test_every_venue_in_use_is_asked(both: Home, skew: str, state: str) -> None:
+    found = await examined(both, skew)
+    assert {name: set(findings) for name, findings in found.items()} == {
+        "upbit": {"network", "clock"},
+        "yahoo": {"network", "clock", "pass", "caution"},
+    }
+    for findings in found.values():
+        assert {f.state for name, f in findings.items() if name != "clock"} == {"ok"}
+        assert findings["clock"].state == state
+        if state == "warning":
+            assert any(f"-{seconds} s" in str(findings["clock"].detail) for seconds in range(84, 97))
+    assert "personal use" in str(found["yahoo"]["caution"].detail)
+
+
+async def test_a_home_that_watches_nothing_yet_asks_the_first_venue_only(home: Home) -> None:
+    assert set(await examined(home)) == {"upbit"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "name", "word"),
+    [
+        ("yahoo.crumb429", "pass", "refused"),
+        ("yahoo.consent", "network", "consent page"),
+        ("yahoo.http999", "network", "999"),
+        ("yahoo.maintenance", "network", "503"),
+        ("yahoo.down", "network", "127.0.0.1"),
+    ],
+)
+async def test_what_a_venue_refuses_is_named(both: Home, fault: str, name: str, word: str) -> None:
+    found = await examined(both, fault)
+    finding = found["yahoo"][name]
+    assert finding.state == "warning" and word in say(finding.detail) and finding.fix is not None
+    assert found["upbit"]["network"].state == "ok"
+    assert ("network" in found["yahoo"] and found["yahoo"]["network"].state == "ok") == (name == "pass")
 
 
 def test_a_venue_out_of_reach_is_a_warning(home: Home) -> None:

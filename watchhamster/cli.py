@@ -996,10 +996,12 @@ def doctor(
                     "state": finding.state,
                     "detail": say(finding.detail),
                     "fix": say(finding.fix) if finding.fix else "",
+                    "venue": finding.venue,
                 }
             )
         else:
-            print(f"{marks[finding.state]} {finding.name}: {say(finding.detail)}")
+            name = f"{finding.venue} {finding.name}".strip()
+            print(f"{marks[finding.state]} {name}: {say(finding.detail)}")
             if finding.fix and finding.state != "ok":
                 print(f"    {say(finding.fix)}")
     if bundle is not None:

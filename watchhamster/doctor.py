@@ -33,14 +33,20 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from watchhamster.core.ports import UsageError, WatchHamsterError
+from watchhamster.core.instruments import split_instrument
+from watchhamster.core.ports import Guarded, StoreError, UsageError, Venue, WatchHamsterError
 from watchhamster.core.secret import redact
 from watchhamster.core.text import Text, say
 from watchhamster.credentials import Keyring, find_credentials
+from watchhamster.engine.engine import CAUTIONED
 from watchhamster.monitor.status import StatusNode, to_record
-from watchhamster.settings import TABLE, Home, venue_url
+from watchhamster.services import USER_AGENT, VENUES, reading_desk, trust, venue_named
+from watchhamster.settings import TABLE, Home, Settings, venue_url
+from watchhamster.venues.wire import HttpWire
 
 log = logging.getLogger(__name__)
+
+_ANSWER_S = 5.0
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -50,12 +56,13 @@ class Finding(msgspec.Struct, frozen=True):
     state: Literal["ok", "warning", "missing"]
     detail: Text
     fix: Text | None = None
+    venue: str = ""  # that it is about
 
 
 def check(
     home: Home, environment: Mapping[str, str] = os.environ, *, online: bool = True, probe_s: float = 20.0
 ) -> list[Finding]:
-    """Every check, in the order of what depends on what. `online` asks a venue for the time; `probe_s` limits Qt's."""
+    """Every check, in the order of what depends on what. `online` asks the venues in use; `probe_s` limits Qt's."""
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("python", _python),
         ("packages", _packages),
@@ -71,7 +78,7 @@ def check(
         ("time_zones", _time_zones),
     ]
     if online:
-        checks.append(("network", lambda: _network(environment)))
+        checks.append(("network", lambda: _venues(home, environment)))
     findings: list[Finding] = []
     for name, run in checks:
         try:
@@ -378,39 +385,89 @@ def _time_zones() -> Iterator[Finding]:
         yield Finding("time_zones", "ok", Text("known"))
 
 
-def _network(environment: Mapping[str, str]) -> Iterator[Finding]:
-    import httpx
+def _venues(home: Home, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Every venue this home uses; the first one where it uses none yet."""
+    used: set[str] = set()
+    urls: dict[str, str] = {}
+    if home.desk_db.exists():
+        try:
+            with reading_desk(home) as desk:
+                watched = [*desk.watch_list(), *(name for rule in desk.rules() for name in rule.instruments)]
+                used = {split_instrument(name)[0] for name in watched}
+                used |= {name for name in VENUES if desk.get(CAUTIONED.format(venue=name)) is not None}
+                settings = Settings(desk)
+                urls = {name: settings.venue_url(name, environment) or "" for name in VENUES}
+        except StoreError as error:
+            log.info("the venues in use are not known: %s", error)
+    for name in [name for name in VENUES if name in used] or list(VENUES)[:1]:
+        venue = venue_named(name)
+        url = urls.get(name) or venue_url(name, environment) or venue.url
+        for finding in asyncio.run(_venue(venue, url)):
+            yield msgspec.structs.replace(finding, venue=name)
 
-    url = venue_url("upbit", environment) or "https://api.upbit.com"
-    host = urlsplit(url).hostname
-    began_ns = time.time_ns()
+
+async def _venue(venue: Venue, url: str) -> list[Finding]:
+    """How a venue answers here, what its clock says, whether it gives a pass, and its caution."""
+    host = {"host": urlsplit(url).hostname}
+    wire = HttpWire(url, venue.name, USER_AGENT, trust())
+    findings: list[Finding] = []
     try:
-        answer = httpx.head(f"{url}/v1/market/all", timeout=3.0)
-    except httpx.HTTPError as error:
-        yield Finding(
-            "network",
-            "warning",
-            Text("{host} cannot be reached: {reason}", {"host": host, "reason": redact(str(error)) or "no answer"}),
-            Text("Look at the connection, a proxy or a firewall; --demo works without a network."),
+        query = venue.markets()
+        began_ns = time.time_ns()
+        async with asyncio.timeout(_ANSWER_S):
+            answer = await wire.request(query.request)
+        ended_ns = time.time_ns()
+        query.parse(answer)
+        milliseconds = round((ended_ns - began_ns) / 1e6)
+        findings.append(Finding("network", "ok", Text("{host} answers in {ms} ms", host | {"ms": milliseconds})))
+        findings += _clock(began_ns / 1e9, ended_ns / 1e9, answer.headers.get("date", ""), host)
+        findings += await _pass(venue, wire)
+    except (WatchHamsterError, TimeoutError) as error:
+        reason = error.text if isinstance(error, WatchHamsterError) else Text("no answer in time")
+        findings.append(
+            Finding(
+                "network",
+                "warning",
+                Text("{host} cannot be used: {reason}", host | {"reason": reason}),
+                Text("Look at the connection, a proxy or a firewall; --demo works without a network."),
+            )
         )
-        return
-    ended_ns = time.time_ns()
-    took_ms = (ended_ns - began_ns) / 1e6
-    yield Finding("network", "ok", Text("{host} answers in {ms} ms", {"host": host, "ms": round(took_ms)}))
+    finally:
+        await wire.close()
+    if venue.caution is not None:
+        findings.append(Finding("caution", "ok", venue.caution))
+    return findings
+
+
+def _clock(began_s: float, ended_s: float, date: str, host: dict[str, str | None]) -> Iterator[Finding]:
     try:
-        theirs = email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp() + 0.5  # whole seconds only
-    except (KeyError, ValueError, TypeError):
+        theirs_s = email.utils.parsedate_to_datetime(date).timestamp() + 0.5  # whole seconds only
+    except ValueError:
         return
-    off_s = (began_ns + ended_ns) / 2e9 - theirs
-    if abs(off_s) > 2:
+    off_s = (began_s + ended_s) / 2 - theirs_s
+    if abs(off_s) > 2 + (ended_s - began_s) / 2:
         yield Finding(
             "clock",
             "warning",
-            Text("this machine's clock is {seconds} s off", {"seconds": f"{off_s:+.0f}"}),
+            Text("this machine's clock is {seconds} s off that of {host}", host | {"seconds": f"{off_s:+.0f}"}),
             Text("Switch on automatic time (Debian, Ubuntu: timedatectl set-ntp true)."),
         )
     else:
-        yield Finding("clock", "ok", Text("within 2 s of {host}", {"host": host}))
+        yield Finding("clock", "ok", Text("within 2 s of {host}", host))
+
+
+async def _pass(venue: Venue, wire: HttpWire) -> list[Finding]:
+    if not isinstance(venue, Guarded):
+        return []
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            while (query := venue.admission(time.time_ns())) is not None:
+                query.parse(await wire.request(query.request))
+    except (WatchHamsterError, TimeoutError) as error:
+        reason = error.text if isinstance(error, WatchHamsterError) else Text("no answer in time")
+        without = Text("Nothing is missing without it: symbols are asked for one by one.")
+        return [Finding("pass", "warning", Text("none was given: {reason}", {"reason": reason}), without)]
+    return [Finding("pass", "ok", Text("several symbols may be asked for in one call"))]
 
 
 # ---------------------------------------------------------------- the bundle
