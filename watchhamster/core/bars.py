@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Any, Literal, Self
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from watchhamster.core.market import Candle, Origin
+from watchhamster.core.market import AdjustedCandle, Candle, Origin
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -43,11 +45,14 @@ class Bars(msgspec.Struct, frozen=True, eq=False):
     @classmethod
     def of(cls, candles: Iterable[Candle]) -> Self:
         """The candles' columns; they must be of one series, oldest first."""
+        candles = list(candles)
         rows = [(c.open_ns, c.open, c.high, c.low, c.close, c.volume, c.value) for c in candles]
         if not rows:
             return cls.empty()
         times, *columns = zip(*rows, strict=True)
-        return cls(np.array(times, np.int64), *(np.array(column, np.float64) for column in columns))
+        bars = cls(np.array(times, np.int64), *(np.array(column, np.float64) for column in columns))
+        factors = [c.adjustment if isinstance(c, AdjustedCandle) else 1.0 for c in candles]
+        return bars if all(factor == 1.0 for factor in factors) else replace(bars, adjustment=np.array(factors))
 
     def slice(self, start: int, stop: int) -> Bars:
         """Rows `start` to `stop`, as views."""
@@ -75,7 +80,8 @@ class Bars(msgspec.Struct, frozen=True, eq=False):
 
     def candles(self, instrument: str, timeframe: str, origin: Origin) -> Iterator[Candle]:
         """The rows as closed candles."""
-        for t, o, h, lo, c, v, q in zip(
+        factors = repeat(1.0, len(self)) if self.adjustment is None else self.adjustment.tolist()
+        for t, o, h, lo, c, v, q, factor in zip(
             self.open_ns.tolist(),
             self.open.tolist(),
             self.high.tolist(),
@@ -83,11 +89,15 @@ class Bars(msgspec.Struct, frozen=True, eq=False):
             self.close.tolist(),
             self.volume.tolist(),
             self.value.tolist(),
+            factors,
             strict=True,
         ):
-            yield Candle(
-                instrument, timeframe, t, o, h, lo, c, None if v != v else v, None if q != q else q, True, origin
-            )
+            volume, value = None if v != v else v, None if q != q else q
+            if factor == 1.0:
+                yield Candle(instrument, timeframe, t, o, h, lo, c, volume, value, True, origin)
+            else:
+                row = (instrument, timeframe, t, o, h, lo, c, volume, value, True, origin)
+                yield AdjustedCandle(*row, adjustment=factor)
 
 
 class Span(msgspec.Struct, frozen=True):

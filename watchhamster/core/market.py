@@ -77,6 +77,12 @@ class Candle(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="candl
     revision: int = 0  # above 0: the venue or a late trade corrected a closed candle
 
 
+class AdjustedCandle(Candle, frozen=True, gc=False, tag_field="kind", tag="candle"):
+    """A candle of before a distribution, with the factor that makes its prices comparable to those of after it."""
+
+    adjustment: float = 1.0
+
+
 class Action(msgspec.Struct, frozen=True):
     """What a company or a fund did to its shares. `at_ns` is when the first day that trades without it begins."""
 
