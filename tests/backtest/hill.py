@@ -14,8 +14,9 @@ import numpy as np
 
 from watchhamster.backtest.methods import Axis
 from watchhamster.backtest.metrics import DAY_NS, Digest, measure
-from watchhamster.backtest.optimise import Goal, Optimisation, Score, as_metrics, pack
+from watchhamster.backtest.optimise import Goal, Optimisation, as_metrics
 from watchhamster.backtest.splits import Span
+from watchhamster.backtest.trials import Score, pack
 from watchhamster.backtest.trust import Change
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
@@ -73,6 +74,7 @@ class Hill(msgspec.Struct, frozen=True):
             year_days=365,
             daily=daily,
             hold_final=1100.0,
+            max_drawdown=min(1.0, abs(one["a"] - 30) / 60),
             profits=profits,
             profit_percents=profits / 10,
             bars_held=np.ones(len(profits), np.int64),

@@ -17,7 +17,6 @@ from __future__ import annotations
 import difflib
 import math
 import re
-import zlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import product
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
@@ -30,21 +29,17 @@ from watchhamster.backtest.landscape import neighbourhood
 from watchhamster.backtest.methods import Axis, Method, Parameters, Problem, Values, cells, check, propose
 from watchhamster.backtest.metrics import DAY_NS, Digest, Metrics, measure, returns_of
 from watchhamster.backtest.splits import Span, Split, apart, combinatorial, paths, three_ways, walk_forward
+from watchhamster.backtest.trials import COUNTED, Number, Score, Stage, Trial, pack, unpack_held, unpack_returns
 from watchhamster.backtest.trust import Change, Stress, Trust, assess
-from watchhamster.core.bars import Floats, Ints
+from watchhamster.core.bars import Floats
 from watchhamster.core.ports import UsageError, WatchHamsterError
 from watchhamster.core.text import Text
 
 T = TypeVar("T")
-Number: TypeAlias = int | float  # kept apart, so that a trial reads the same before and after it was stored
 Candidate: TypeAlias = Parameters | str  # what is tried: parameters, or, in a search among conditions, a formula
-Stage: TypeAlias = Literal[
-    "search", "validate", "outside", "neighbour", "doubled_costs", "one_bar_later", "random_entries"
-]
 Check: TypeAlias = Literal["none", "walk_forward", "three_ways"]
 
 FEWEST_TRADES: Final = 30
-COUNTED: Final[tuple[Stage, ...]] = ("search", "neighbour")  # stages that look for something better: they make N
 _VALIDATED: Final = 10
 _NEIGHBOURS_MOST: Final = 80
 _RANDOM_ENTRIES: Final = 39  # with the run itself 40: the best of them all is a chance of 2.5 %
@@ -52,75 +47,6 @@ _WEIGHED: Final = 2000  # trials whose returns are weighed against each other
 _CROSSED: Final = 200
 _ATTEMPTS: Final = 3  # of what killed its worker, before it is blamed
 _NOBODYS_FAULT: Final = ("pool_closed", "pool_full", "worker_not_started")
-
-# ---------------------------------------------------------------- trials
-
-
-class Score(msgspec.Struct, frozen=True):
-    """What a run is reduced to in the worker that made it."""
-
-    metrics: Mapping[str, Number | None]
-    returns: bytes = b""  # of each day, see `pack`
-    held: bytes = b""  # day of entry and of exit of each trade, counted from the first day of the span
-
-
-class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """One run with one set of parameters. Its number is its place in the plan."""
-
-    number: int
-    parameters: Mapping[str, Number]
-    metrics: Mapping[str, Number | None]
-    rejected: Text | None = None  # why it may not be the best; it keeps its metrics
-    stage: Stage = "search"
-    fold: int = 0  # the window, of those of a walk forward
-    formula: str = ""  # of a search among conditions
-    returns: bytes = b""
-    held: bytes = b""
-
-    def line(self) -> dict[str, object]:
-        """As scripts see it."""
-        found: dict[str, object] = {
-            "trial": self.number,
-            "parameters": dict(self.parameters),
-            "metrics": dict(self.metrics),
-        }
-        if self.formula:
-            found["formula"] = self.formula
-        if self.stage != "search":
-            found["stage"] = self.stage
-        if self.fold:
-            found["fold"] = self.fold
-        if self.rejected is not None:
-            found["rejected"] = str(self.rejected)
-        return found
-
-
-def pack(values: Floats | Ints) -> bytes:
-    """Daily returns as float32, or days as int32, compressed: a thousand trials are a few megabytes."""
-    kind = np.float32 if np.issubdtype(values.dtype, np.floating) else np.int32
-    return zlib.compress(np.ascontiguousarray(values, kind).tobytes(), 1)
-
-
-def unpack_returns(packed: bytes) -> Floats:
-    """Daily returns."""
-    return np.frombuffer(zlib.decompress(packed), np.float32).astype(np.float64) if packed else np.empty(0)
-
-
-def unpack_held(packed: bytes) -> tuple[Ints, Ints]:
-    """Days of entries, and days of exits."""
-    days = np.frombuffer(zlib.decompress(packed), np.int32) if packed else np.empty(0, np.int32)
-    pairs = days.astype(np.int64).reshape(2, -1)
-    return pairs[0], pairs[1]
-
-
-class RunTable(Protocol):
-    """Where trials are kept, so that a search outlives the program."""
-
-    async def load(self, run: str) -> list[Trial]:
-        """The trials of a run, by number."""
-
-    async def append(self, run: str, trials: Sequence[Trial]) -> None:
-        """Keep further ones; returns once they are on the disk."""
 
 
 class Objective(Protocol):

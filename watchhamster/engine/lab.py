@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from watchhamster.backtest.optimise import Call, Plan, RunTable, Stage, Trial
+from watchhamster.backtest.optimise import Call, Plan
+from watchhamster.backtest.trials import RunTable, Stage, Trial
 from watchhamster.core.ports import Clock, WatchHamsterError
 from watchhamster.engine.workers import Shared, WorkerPool
 
@@ -57,7 +58,7 @@ async def carry_out(
                 result: T = ended.value
                 return result
             if step.trials and table is not None:
-                await table.append(run, step.trials)
+                await table.add_trials(run, step.trials)
             if not step.trials and not began_done:
                 began_s, began_done = clock.monotonic(), step.done  # so far all were known from before
             if on_progress is not None:

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import msgspec
 import sqlalchemy as sa
 
+from watchhamster.backtest.trials import COUNTED, Trial
 from watchhamster.core.ports import Clock, StoreError, UsageError
 from watchhamster.core.text import Text
 from watchhamster.monitor.alerts import Alert, Delivery, Rule
@@ -73,6 +74,22 @@ _delivery = sa.Table(
 _layout = sa.Table("layout", _meta, sa.Column("name", sa.Text, primary_key=True), sa.Column("data", sa.LargeBinary))
 _state = sa.Table("state", _meta, sa.Column("key", sa.Text, primary_key=True), sa.Column("data", sa.LargeBinary))
 _job = sa.Table("job", _meta, sa.Column("name", sa.Text, primary_key=True), sa.Column("content", sa.LargeBinary))
+_search = sa.Table(
+    "search",
+    _meta,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("fingerprint", sa.Text),
+    sa.Column("begun_ns", sa.BigInteger),
+    sa.Column("content", sa.LargeBinary),
+)
+_trial = sa.Table(
+    "trial",
+    _meta,
+    sa.Column("search", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("counted", sa.Integer),
+    sa.Column("content", sa.LargeBinary),
+)
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -99,7 +116,18 @@ def _create(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS = (_create,)
+def _create_searches(connection: sqlite3.Connection) -> None:
+    for statement in (
+        "CREATE TABLE search (name TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, begun_ns INTEGER NOT NULL,"
+        " content BLOB NOT NULL)",
+        "CREATE INDEX search_fingerprint ON search (fingerprint)",
+        "CREATE TABLE trial (search TEXT NOT NULL REFERENCES search (name) ON DELETE CASCADE,"
+        " number INTEGER NOT NULL, counted INTEGER NOT NULL, content BLOB NOT NULL, PRIMARY KEY (search, number))",
+    ):
+        connection.execute(statement)
+
+
+MIGRATIONS = (_create, _create_searches)
 
 
 class JobRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +138,16 @@ class JobRun(msgspec.Struct, frozen=True, kw_only=True):
     started_ns: int
     ended_ns: int | None = None
     error: str = ""
+
+
+class Search(msgspec.Struct, frozen=True, kw_only=True):
+    """A search for better parameters or conditions that was begun: its settings, so that it can go on."""
+
+    name: str
+    fingerprint: str  # of the data it runs on
+    begun_ns: int
+    content: dict[str, Any]  # JSON types
+    trials: int = 0  # kept so far
 
 
 class DeskStore:
@@ -414,6 +452,76 @@ class DeskStore:
             return connection.execute(_alert.delete().where(old | _alert.c.id.not_in(newest))).rowcount
 
         return await self._write(work)
+
+    # ------------------------------------------------------------ searches and their trials
+
+    async def save_search(self, name: str, fingerprint: str, content: Mapping[str, Any]) -> None:
+        """Begin a search. One of that name that is there stays as it is, with its trials."""
+        values = {
+            "name": name,
+            "fingerprint": fingerprint,
+            "begun_ns": self._clock.now_ns(),
+            "content": msgspec.json.encode(content),
+        }
+
+        def work(connection: sa.Connection) -> None:
+            connection.execute(_search.insert().prefix_with("OR IGNORE").values(values))
+
+        await self._write(work)
+
+    async def remove_search(self, name: str) -> None:
+        """Forget a search and its trials. They no longer count against what is found on the same data."""
+        await self._write(lambda connection: connection.execute(_search.delete().where(_search.c.name == name)))
+
+    def searches(self) -> list[Search]:
+        """Every search, newest first."""
+        count = sa.select(sa.func.count()).where(_trial.c.search == _search.c.name).scalar_subquery()
+        query = sa.select(_search, count).order_by(_search.c.begun_ns.desc(), _search.c.name)
+        return [
+            Search(name=name, fingerprint=of, begun_ns=begun_ns, content=msgspec.json.decode(content), trials=trials)
+            for name, of, begun_ns, content, trials in self._rows(query)
+        ]
+
+    async def trials(self, search: str) -> list[Trial]:
+        """The trials of a search, by number."""
+        query = sa.select(_trial.c.content).where(_trial.c.search == search).order_by(_trial.c.number)
+
+        def work() -> list[Trial]:
+            found = [msgspec.msgpack.decode(row[0], type=Trial) for row in self._rows(query)]
+            return [
+                trial if trial.rejected is None else msgspec.structs.replace(trial, rejected=_revive(trial.rejected))
+                for trial in found
+            ]
+
+        return await self._db.read(work)
+
+    async def add_trials(self, search: str, trials: Sequence[Trial]) -> None:
+        """Keep trials of a search that was begun; one whose number is there already stays as it was."""
+        rows = [
+            {
+                "search": search,
+                "number": trial.number,
+                "counted": int(trial.stage in COUNTED),
+                "content": msgspec.msgpack.encode(trial),
+            }
+            for trial in trials
+        ]
+
+        def work(connection: sa.Connection) -> None:
+            if rows:
+                connection.execute(_trial.insert().prefix_with("OR IGNORE"), rows)
+
+        await self._write(work)
+
+    def trials_on(self, fingerprint: str, besides: str = "") -> int:
+        """How many trials were ever run on the same data, those of one search left out."""
+        query = (
+            sa.select(sa.func.coalesce(sa.func.sum(_trial.c.counted), 0))
+            .join(_search, _search.c.name == _trial.c.search)
+            .where(_search.c.fingerprint == fingerprint, _search.c.name != besides)
+        )
+        rows = self._rows(query)
+        return int(rows[0][0]) if rows else 0
 
     # ------------------------------------------------------------ the file
 
