@@ -15,8 +15,22 @@ import numpy as np
 
 from watchhamster.core.bars import Floats, Ints
 from watchhamster.core.market import Action as Action
+from watchhamster.core.text import Text
 
 _FOREVER_NS = 1 << 62
+
+
+def split_words(split: Action) -> Text:
+    """What a person should know of a split that is news."""
+    if split.amount >= 1:
+        values = {"instrument": split.instrument, "new": f"{split.amount:g}", "old": "1"}
+    else:
+        values = {"instrument": split.instrument, "new": "1", "old": f"{1 / split.amount:g}"}
+    return Text(
+        "{instrument} was split, {new} shares for {old}. Earlier prices are told in the new scale and fetched again; "
+        "look over price levels of rules.",
+        values,
+    )
 
 
 class Learned(msgspec.Struct, frozen=True):

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import msgspec
 import psutil
 
+from watchhamster.core.actions import Learned, split_words
 from watchhamster.core.bars import Bars, Span
 from watchhamster.core.candles import CandleBuilder, OpenBars, fold
 from watchhamster.core.instruments import Headline, InstrumentInfo, split_instrument
@@ -246,6 +247,7 @@ class Engine:
         self.outbox = outbox
         self._keeper = keeper
         self._backfill = backfill
+        backfill.on_learned = self._learned
         self._origin: Origin = origin
         self._only = None if only is None else list(only)
         self._services = services
@@ -347,6 +349,20 @@ class Engine:
     @staticmethod
     def _whole(live: _Live, candles: Sequence[Candle]) -> list[Candle]:
         return [c for c in candles if c.open_ns >= live.whole_from.get(c.timeframe, 1 << 62)]
+
+    def _learned(self, instrument: str, learned: Learned) -> None:
+        """Shares paid, or were split: what came of earlier prices is computed anew, and a split is told."""
+        self._watch.reopen(instrument)
+        for split in learned.splits:
+            told = Alert(
+                kind="system",
+                key=f"split:{instrument}:{split.at_ns}",
+                name=instrument,
+                instrument=instrument,
+                fired_ns=self.clock.now_ns(),
+                text=split_words(split),
+            )
+            self.outbox.add([told, msgspec.structs.replace(told, resolved_ns=told.fired_ns)])
 
     def _disarm(self, alerts: Iterable[Alert]) -> None:
         """A rule that fires once is switched off when it is over; until then it has to tell that."""

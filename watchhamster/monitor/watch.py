@@ -351,6 +351,15 @@ class Watch:
             self._candle(watched, candle, alerts)
         return alerts
 
+    def reopen(self, instrument: str) -> None:
+        """An instrument's whole history is told anew: its rules wait for it, and go on from the last bar they saw."""
+        for watched in self._watched.values():
+            if watched.instrument == instrument and watched.stepper is not None:
+                watched.stepper, watched.stale = None, False
+                watched.history.clear()
+                watched.filled.clear()
+                watched.resume_ns = watched.resume_ns if watched.bar_ns is None else watched.bar_ns
+
     # -- events
 
     def observe(self, event: Event, now_ns: int | None = None) -> list[Alert]:

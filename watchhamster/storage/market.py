@@ -37,7 +37,7 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from watchhamster.core.actions import Learned, factors, shares_left
+from watchhamster.core.actions import Learned, factors, shares_left, split_words
 from watchhamster.core.bars import Bars, Floats, Ints, Span
 from watchhamster.core.market import Action, Candle, Origin
 from watchhamster.core.ports import Clock, StoreError, WatchHamsterError
@@ -394,7 +394,7 @@ class MarketStore:
                 self._ids.clear()
                 raise
             for split in learned.splits:
-                self._db.note("rescaled", *_rescaled(split))
+                self._db.note("rescaled", split_words(split))
             return learned
 
         return await self._db.write(work)
@@ -1425,17 +1425,6 @@ def _actions(connection: sa.Connection, instrument: str, since_ns: int, until_ns
         (instrument, since_ns, until_ns),
     )
     return [(Action(*values), told_ns) for *values, told_ns, crc in found if _name_crc((*values, told_ns)) == crc]
-
-
-def _rescaled(split: Action) -> tuple[Text, Text]:
-    """What a person should know of a new split."""
-    return (
-        Text(
-            "{instrument} was split {ratio}: its venue now tells all earlier prices in the new scale.",
-            {"instrument": split.instrument, "ratio": f"{split.amount:g}:1"},
-        ),
-        Text("Earlier candles are fetched again; look over rules and alerts on its price."),
-    )
 
 
 def _span_crc(series: int, span: Sequence[Any]) -> int:
