@@ -36,6 +36,8 @@ class ChoiceList(QListWidget):
             item = QListWidgetItem(choice.title, self)
             item.setData(Qt.ItemDataRole.UserRole, choice)
             item.setData(Qt.ItemDataRole.AccessibleTextRole, " ".join((choice.title, choice.detail, choice.key)))
+            if choice.take is None:
+                item.setFlags(Qt.ItemFlag.NoItemFlags)
         if not choices:
             item = QListWidgetItem(empty, self)
             item.setFlags(Qt.ItemFlag.NoItemFlags)
@@ -89,7 +91,7 @@ class _Row(QStyledItemDelegate):
             painter.setPen(t.secondary)
             painter.drawText(inner, middle | Qt.AlignmentFlag.AlignRight, choice.key)
             inner.setRight(inner.right() - metrics.horizontalAdvance(choice.key) - theme.BETWEEN)
-        painter.setPen(t.text)
+        painter.setPen(t.text if choice.take is not None else t.secondary)
         title = metrics.elidedText(choice.title, Qt.TextElideMode.ElideRight, inner.width())
         painter.drawText(inner, middle, title)
         inner.setLeft(inner.left() + metrics.horizontalAdvance(title) + theme.BETWEEN)

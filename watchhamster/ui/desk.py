@@ -109,6 +109,7 @@ class Dock(Translated, QDockWidget):
     def __init__(self, name: DockName, widget: QWidget, parent: QWidget) -> None:
         super().__init__(parent)
         self.name: DockName = name
+        self.title: Callable[[], str] = lambda: dock_title(name)
         self.setObjectName(f"dock-{name}")
         self.setWidget(widget)
         self._head = _Head(self)
@@ -117,9 +118,15 @@ class Dock(Translated, QDockWidget):
 
     def words(self) -> None:
         """Its title."""
-        self.setWindowTitle(dock_title(self.name))
-        self.setAccessibleName(dock_title(self.name))
+        self.setWindowTitle(self.title())
+        self.setAccessibleName(self.title())
+        self._head.words()
         self._head.update()
+
+    def call(self, title: Callable[[], str]) -> None:
+        """Let it have another title: it shows something else."""
+        self.title = title
+        self.words()
 
     def add_tool(self, icon: str, spoken: Callable[[], str], run: Callable[[], object]) -> None:
         """Give the head a button of the dock's own."""
@@ -149,7 +156,7 @@ class _Head(Translated, QWidget):
         self._themed()
 
     def words(self) -> None:
-        title = dock_title(self._dock.name)
+        title = self._dock.title()
         for button, text in (
             (self._float, _("Float or dock {name}").format(name=title)),
             (self._close, _("Close {name}").format(name=title)),

@@ -33,12 +33,15 @@ ROWS_MAX = 12  # of the list
 
 @dataclass(frozen=True)
 class Choice:
-    """Something that can be found: its title, a second word beside it, a key at the right, and what taking it does."""
+    """Something that can be found: its title, a second word beside it, a key at the right, and what taking it does.
+
+    One that does nothing (None) is a remark under the others.
+    """
 
     title: str
     detail: str = ""
     key: str = ""
-    take: Callable[[], None] = lambda: None
+    take: Callable[[], None] | None = lambda: None
 
 
 def rank(query: str, *words: str) -> int | None:
@@ -116,23 +119,37 @@ class Finder(Translated, QLineEdit):
         self._list.fill(self._offered, _("Nothing is called that."))
         self._list.place()
 
+    def offer_more(self) -> None:
+        """The choices have become more: show them, if the list is open, and leave the hand where it is."""
+        if self._list is not None and self.is_open():
+            row = self._list.currentRow()
+            self.offer()
+            self._list.setCurrentRow(max(0, min(row, len(self._offered) - 1)))
+
     def offered(self) -> list[Choice]:
         """What the list holds."""
-        return self._offered if self._list is not None and self._list.isVisible() else []
+        return self._offered if self.is_open() else []
 
     def take(self, row: int) -> None:
         """Take a row of the list."""
-        if 0 <= row < len(self._offered):
-            choice = self._offered[row]
+        if 0 <= row < len(self._offered) and (take := self._offered[row].take) is not None:
             self.leave()
-            choice.take()
+            take()
 
     def leave(self) -> None:
         """Close the list and clear the field."""
-        if self._list is not None:
-            self._list.hide()
+        self.close_list()
         self.clear()
         self.left.emit()
+
+    def is_open(self) -> bool:
+        """Whether choices are shown."""
+        return self._list is not None and self._list.isVisible()
+
+    def close_list(self) -> None:
+        """Show no choices."""
+        if self._list is not None:
+            self._list.hide()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Qt's: arrows, Enter and Escape are the list's."""
@@ -155,8 +172,7 @@ class Finder(Translated, QLineEdit):
     def focusOutEvent(self, event: QEvent) -> None:
         """Qt's: the list closes when the field is left."""
         super().focusOutEvent(event)  # type: ignore[arg-type]
-        if self._list is not None:
-            self._list.hide()
+        self.close_list()
 
 
 class Palette(Translated, QFrame):
@@ -166,6 +182,7 @@ class Palette(Translated, QFrame):
         super().__init__(window)
         self._window = window
         self._actions = actions
+        self.more: Callable[[str], list[Choice]] = lambda _query: []  # under the actions
         self.field = Finder(self, self._matching, lambda: (_("What would you like to do?"), _("Commands")))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(*[theme.BETWEEN] * 4)
@@ -223,7 +240,7 @@ class Palette(Translated, QFrame):
         return [
             Choice(title, action.toolTip() if action.toolTip() != title else "", _key(action), action.trigger)
             for _score, _i, action, title in sorted(found, key=lambda row: row[:2])
-        ]
+        ] + self.more(query)
 
 
 def _key(action: QAction) -> str:

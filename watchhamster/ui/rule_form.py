@@ -45,8 +45,10 @@ from watchhamster.monitor.watch import price_rule as make_price_rule
 from watchhamster.ui import format, theme
 from watchhamster.ui.bridge import Errands
 from watchhamster.ui.controls import Check, Combo, table_style, without_buttons
+from watchhamster.ui.finder import Choice, Finder
 from watchhamster.ui.inbox import channel_name
 from watchhamster.ui.language import Translated, named
+from watchhamster.ui.lookup import Lookup
 from watchhamster.ui.shell import UNDO_S, MessageLine
 
 if TYPE_CHECKING:
@@ -328,12 +330,52 @@ def _word_at(text: str, cursor: int) -> str:
 # ---------------------------------------------------------------- the form
 
 
+class InstrumentsField(Finder):
+    """Instruments, separated by commas. What is typed last is looked for; taking one writes it out."""
+
+    def __init__(self, parent: QWidget, lookup: Lookup, text: str) -> None:
+        self._lookup = lookup
+        super().__init__(parent, self._matching, lambda: ("upbit:KRW-BTC, yahoo:AAPL", _("Instruments")))
+        self.setText(text)
+        lookup.changed.connect(self.offer_more)
+
+    def leave(self) -> None:
+        """Close the list; what is written stays."""
+        self.close_list()
+
+    def offer(self) -> None:
+        """Look for what is typed last; there is nothing to offer behind a comma."""
+        if self._last():
+            super().offer()
+        else:
+            self.close_list()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Qt's: without a list Enter and Escape are the form's."""
+        if self.is_open() or event.key() in (Qt.Key.Key_Down, Qt.Key.Key_Up):
+            super().keyPressEvent(event)
+        else:
+            QLineEdit.keyPressEvent(self, event)
+
+    def _last(self) -> str:
+        return self.text().rpartition(",")[2].strip()
+
+    def _matching(self, _text: str) -> list[Choice]:
+        return self._lookup.choices(self._last(), self._write, lambda _instrument: "")
+
+    def _write(self, instrument: str) -> None:
+        before, comma, _last = self.text().rpartition(",")
+        self.setText(f"{before}{comma}{' ' if comma else ''}{instrument}")
+
+
 class RuleForm(Translated, QDialog):
     """Adds or changes one rule, beside the window rather than in its way."""
 
     saved = Signal(object)  # the stored Rule
 
-    def __init__(self, parent: QWidget, engine: Engine, errands: Errands, rule: Rule) -> None:
+    def __init__(
+        self, parent: QWidget, engine: Engine, errands: Errands, rule: Rule, lookup: Lookup | None = None
+    ) -> None:
         super().__init__(parent)
         self._engine, self._errands, self._rule = engine, errands, rule
         self._touched = self._trying = False
@@ -343,7 +385,7 @@ class RuleForm(Translated, QDialog):
 
         self.name = QLineEdit(rule.name)
         self.formula = FormulaField()
-        self.instruments = QLineEdit(", ".join(rule.instruments))
+        self.instruments = InstrumentsField(self, lookup or Lookup(engine, errands, self), ", ".join(rule.instruments))
         self.timeframe = Combo()
         self.timeframe.addItems([*COMMON] if rule.timeframe in COMMON else [*COMMON, rule.timeframe])
         self.timeframe.setCurrentText(rule.timeframe)
@@ -444,7 +486,6 @@ class RuleForm(Translated, QDialog):
             if text:
                 field.setAccessibleName(text)
         self.name.setPlaceholderText(_("What it is called in messages"))
-        self.instruments.setPlaceholderText("upbit:KRW-BTC, upbit:KRW-ETH")
         self.lasting.setToolTip(_("How long it must stay true, in the venue's time, before it fires"))
         self.cooldown.setToolTip(_("How long it stays quiet after it fired, in the venue's time"))
         chosen = self.severity.currentData() or self._rule.severity
@@ -472,7 +513,7 @@ class RuleForm(Translated, QDialog):
         if not instruments:
             raise UsageError("usage", Text("A rule needs an instrument."), Text("Write one, such as upbit:KRW-BTC."))
         for instrument in instruments:
-            if self._engine.info(instrument) is None:
+            if self._engine.info(instrument) is None and instrument.partition(":")[0] not in self._engine.searches():
                 raise UsageError(
                     "unknown_instrument",
                     Text("{text!r} is not an instrument.", {"text": instrument}),
@@ -652,6 +693,7 @@ class RuleList(Translated, QWidget):
         self._engine, self._errands, self._messages = engine, errands, messages
         self._going: set[int] = set()  # removed, but it can still be undone
         self.instrument: Callable[[], str] = lambda: ""  # what a new rule is about
+        self.lookup: Lookup | None = None  # finds instruments by name
         self._title = QLabel()
         self._add = QPushButton()
         self._add.clicked.connect(lambda: self.edit(None))
@@ -731,7 +773,7 @@ class RuleList(Translated, QWidget):
         if rule is None:
             instrument = self.instrument()
             rule = Rule(name="", formula="", instruments=(instrument,) if instrument else ())
-        form = RuleForm(self.window(), self._engine, self._errands, rule)
+        form = RuleForm(self.window(), self._engine, self._errands, rule, self.lookup)
         form.saved.connect(self._saved)
         form.show()
         self.form_opened.emit(form)

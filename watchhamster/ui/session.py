@@ -11,16 +11,16 @@ import base64
 import datetime as dt
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
 from PySide6.QtCore import QObject, Qt, QTimer
-from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QStackedWidget, QVBoxLayout, QWidget
 
 from watchhamster.core.bars import Bars, Span
-from watchhamster.core.instruments import InstrumentInfo
+from watchhamster.core.instruments import Headline
 from watchhamster.core.market import FeedChanged
 from watchhamster.core.ports import WatchHamsterError
 from watchhamster.core.text import _, pgettext, say
@@ -32,11 +32,15 @@ from watchhamster.settings import Value
 from watchhamster.ui import autostart, format, sound, theme
 from watchhamster.ui.book_view import BookView, TapeView
 from watchhamster.ui.bridge import Bridge, Errands, News, Occurrence, seen
+from watchhamster.ui.caution import CautionBox
 from watchhamster.ui.chart import ChartView, Mark, PriceLine
-from watchhamster.ui.desk import DeskPage, Journal
-from watchhamster.ui.finder import Choice, instruments_matching
+from watchhamster.ui.desk import DeskPage, Journal, dock_title
+from watchhamster.ui.finder import Choice
 from watchhamster.ui.inbox import AlertBook, AlertList, AlertsPage
 from watchhamster.ui.language import named, switch_language
+from watchhamster.ui.lookup import Lookup
+from watchhamster.ui.market import unit_of
+from watchhamster.ui.quote_view import NewsView, QuoteView
 from watchhamster.ui.rule_form import RuleForm, RuleList, price_alert, price_of, trial_sentence, try_days
 from watchhamster.ui.settings_page import SettingsPage
 from watchhamster.ui.shell import TIMEFRAMES, Shell
@@ -57,6 +61,8 @@ AWAY_EVERY = 5  # slow beats
 LAST_TURNS = 25  # of 20 ms: errands that are done after the window was left
 DRAG_TRY_MS = 250
 LAYOUT = "desk"
+YEAR_NS = 364 * 86400 * SECOND_NS
+NEWS_NS = 600 * SECOND_NS  # news are asked for again after this
 
 
 class Session(QObject):
@@ -81,7 +87,6 @@ class Session(QObject):
         self._engine_started = False
         self.instrument = ""
         self.timeframe = "1m"
-        self._known: list[InstrumentInfo] = []
         self._asked_ns = 0  # when the chart's candles were last asked for
         self._spans: list[Span] = []
         self._loading = self._loaded_last = 0  # numbers of what the chart was asked to show, and shows
@@ -91,6 +96,11 @@ class Session(QObject):
         self.chart.badge = lambda: _("Recording") if shell.simulated == "replay" else _("Simulated")
         self.book = BookView()
         self.tape = TapeView(zone=self.zone())
+        self.quote, self.news = QuoteView(zone=self.zone()), NewsView()  # where a venue has no book and no trades
+        self._news: dict[str, tuple[int, list[Headline]]] = {}  # by instrument, and when they came
+        self.lookup = Lookup(engine, errands, self)
+        self.caution = CautionBox(shell)
+        self._adding = False  # what the search finds is put on the watch list
         self.watch_list = WatchList(engine, errands, shell.messages)
         self.alerts = AlertBook(engine, errands)
         self.rules = RuleList(engine, errands, shell.messages)
@@ -100,10 +110,15 @@ class Session(QObject):
         self.journal = Journal(self.alert_strip, self.desk_tree, self.desk_log)
         self.desk = DeskPage(
             _framed(self.chart),
-            {"watch-list": self.watch_list, "order-book": self.book, "trades": self.tape, "journal": self.journal},
+            {
+                "watch-list": self.watch_list,
+                "order-book": _stacked(self.book, self.quote),
+                "trades": _stacked(self.tape, self.news),
+                "journal": self.journal,
+            },
         )
         self.desk.dock("journal").put_into_head(self.journal.tabs)
-        self.desk.dock("watch-list").add_tool("plus", lambda: _("Add an instrument…"), shell.start_search)
+        self.desk.dock("watch-list").add_tool("plus", lambda: _("Add an instrument…"), self._search_to_add)
         self.alerts_page = AlertsPage(self.rules, self.alerts, engine, errands)
         self.system = SystemPage(engine, self.bridge, self.system_log)
         self.settings = SettingsPage(engine, errands)
@@ -149,7 +164,7 @@ class Session(QObject):
     async def _first_look(self) -> None:
         saved = await self.engine.layout(LAYOUT)
         place: dict[str, str] = json.loads(saved) if saved else {}
-        self._known = await self.engine.instruments()
+        self.lookup.known = await self.engine.instruments()
         self.watch_list.read()
         self.alerts.read()
         self.rules.read()
@@ -212,10 +227,11 @@ class Session(QObject):
         top = self.shell.top
         top.timeframes.mark(self.timeframe)
         if changed:
-            top.instrument.show_instrument(named(instrument, info), instrument.partition(":")[2])
+            top.instrument.show_instrument(named(instrument, info), self._symbol())
             self.book.set_instrument(info)
             self.tape.set_instrument(info)
             self.watch_list.mark(instrument)
+            self._fit_panels()
             self._fill_book()
         self._show_price()
         self.load_chart()
@@ -325,6 +341,71 @@ class Session(QObject):
         if self.instrument in news.trades or self.instrument in news.tickers:
             self._show_price()
 
+    def _symbol(self) -> str:
+        """The symbol in hand, and what its prices are in where the symbol does not say so."""
+        symbol = self.instrument.partition(":")[2]
+        unit = unit_of(self.engine.info(self.instrument))
+        return symbol if not unit or unit in symbol else f"{symbol}  {unit}"
+
+    def _fit_panels(self) -> None:
+        """Show a book and trades of a venue that has them, of another its quote and news."""
+        kinds, venue = self.engine.kinds(self.instrument), self.instrument.partition(":")[0]
+        calendar = self.engine.calendar(self.instrument)
+        market = "" if calendar is None else calendar.market.code
+        has_book, has_trades = "book" in kinds, "trade" in kinds
+        book, trades = self.desk.dock("order-book"), self.desk.dock("trades")
+        _show_in(book.widget(), self.book if has_book else self.quote)
+        _show_in(trades.widget(), self.tape if has_trades else self.news)
+        book.call((lambda: dock_title("order-book")) if has_book else (lambda: _("Quote")))
+        trades.call((lambda: dock_title("trades")) if has_trades else (lambda: _("News")))
+        if not has_book:
+            self.quote.set_instrument(self.engine.info(self.instrument), venue, market)
+            self._fill_quote()
+            self._ask_year()
+        if not has_trades:
+            self._ask_news()
+
+    def _fill_quote(self) -> None:
+        ticker, session = self.engine.board.ticker(self.instrument), self.engine.session(self.instrument)
+        self.quote.set_quote(ticker, session, self.engine.clock.now_ns())
+
+    def _ask_year(self) -> None:
+        """The range of 52 weeks, from the candles of days."""
+        instrument, now_ns = self.instrument, self.engine.clock.now_ns()
+
+        def told(bars: Bars) -> None:
+            if len(bars) and instrument == self.instrument:
+                self.quote.set_year(float(bars.low.min()), float(bars.high.max()))
+
+        work = self.engine.bars(instrument, "1d", now_ns - YEAR_NS, now_ns)
+        self.errands.run(self.quote, work, told, _ignored)
+
+    def _ask_news(self) -> None:
+        instrument, now_ns = self.instrument, self.engine.clock.now_ns()
+        kept = self._news.get(instrument)
+        if kept is not None and now_ns - kept[0] < NEWS_NS:
+            self.news.set_headlines(kept[1], now_ns)
+            return
+        self.news.wait()
+
+        def told(headlines: list[Headline]) -> None:
+            self._news[instrument] = (now_ns, headlines)
+            if instrument == self.instrument:
+                self.news.set_headlines(headlines, now_ns)
+
+        def failed(error: Exception) -> None:
+            if not isinstance(error, WatchHamsterError):
+                raise error
+            if instrument == self.instrument:
+                self.news.set_problem(say(error.text))
+
+        self.errands.run(self.news, self.engine.news(instrument), told, failed)
+
+    def _take_quote(self, news: News) -> None:
+        if self.instrument in news.tickers:
+            self._fill_quote()
+            self._show_price()
+
     def _take_tape(self, news: News) -> None:
         if self.instrument in news.trades:
             self.tape.set_trades(list(self.engine.board.trades(self.instrument)))
@@ -345,7 +426,9 @@ class Session(QObject):
         price = self.engine.board.price(self.instrument)
         info = self.engine.info(self.instrument)
         rate = None
-        if price is not None and ticker is not None and ticker.previous_close:
+        if ticker is not None and ticker.regular is not None:
+            price = ticker.regular  # that of pre or post market stands in the list and the quote, beside it
+        if price is not None and ticker is not None and ticker.previous_close not in (None, 0, ticker.regular):
             rate = price / ticker.previous_close - 1
         stale = self._stale()
         self.shell.top.instrument.show_price(
@@ -357,7 +440,10 @@ class Session(QObject):
         self.chart.set_stale(stale)
 
     def _stale(self) -> str:
-        """How old the price is, once its feed no longer vouches for it."""
+        """How old the price is, once its feed no longer vouches for it. Of a closed market nothing can be missed."""
+        session = self.engine.session(self.instrument)
+        if session is not None and session.phase == "closed":
+            return ""
         feed = self.engine.board.feed(self.instrument.partition(":")[0])
         if feed is None or feed.state in ("live", "recovered", "fallback"):
             return ""
@@ -427,6 +513,8 @@ class Session(QObject):
             self.settings.usage.show_bytes(self.engine.metrics().history_bytes)
         if seen(self.watch_list):
             self.watch_list.tick()
+        if seen(self.quote):
+            self._fill_quote()
         if self.instrument:
             self._show_price()
         self._beats += 1
@@ -561,6 +649,7 @@ class Session(QObject):
         bridge.show_to(self.watch_list, self.watch_list.take, "tables", self.watch_list.refresh)
         bridge.show_to(self.book, self._take_book, "tables", self._fill_book)
         bridge.show_to(self.tape, self._take_tape, "tables", self._fill_book)
+        bridge.show_to(self.quote, self._take_quote, "tables", self._fill_quote)
         bridge.listen(self._happened)
         chart.alert_requested.connect(self._alert_at)
         chart.line_dragging.connect(self._dragging)
@@ -569,7 +658,14 @@ class Session(QObject):
         chart.mark_clicked.connect(self._mark_clicked)
         chart.history_needed.connect(self._older)
         self.watch_list.chosen.connect(self.choose)
-        self.watch_list.add_wanted.connect(shell.start_search)
+        self.watch_list.add_wanted.connect(self._search_to_add)
+        self.rules.lookup = self.lookup
+        for field in (shell.top.search, shell.palette_box.field):
+            field.left.connect(self.lookup.forget_failures)
+            self.lookup.changed.connect(field.offer_more)
+        self.lookup.caution_wanted.connect(self._search_with_caution)
+        shell.search_started.connect(self._search_to_show)
+        shell.palette_box.more = lambda query: self._find(query) if query.strip() else []
         self.book.price_chosen.connect(self._offer_alert)
         self.tape.price_chosen.connect(self._offer_alert)
         self.alerts.counted.connect(lambda count: shell.rail.count("alerts", count))
@@ -633,23 +729,54 @@ class Session(QObject):
             self.load_chart()
 
     def _find(self, query: str) -> list[Choice]:
-        listed = self.engine.watch_list()
-        return [
-            Choice(
-                named(info.instrument, info),
-                info.symbol,
-                format.price(self.engine.board.price(info.instrument), info.steps)
-                if self.engine.board.price(info.instrument) is not None
-                else "",
-                lambda name=info.instrument: self._show_instrument(name),  # type: ignore[misc]
-            )
-            for info in instruments_matching(query, self._known, listed)
-        ]
+        return self.lookup.choices(
+            query, self._add_instrument if self._adding else self._show_instrument, self._price_of
+        )
+
+    def _price_of(self, instrument: str) -> str:
+        price, info = self.engine.board.price(instrument), self.engine.info(instrument)
+        return "" if price is None or info is None else format.price(price, info.steps)
+
+    def _search_to_add(self) -> None:
+        """Search for an instrument to put on the watch list."""
+        self.shell.start_search()
+        self._adding = True
+        self.shell.top.search.offer()
+
+    def _search_to_show(self) -> None:
+        self._adding = False
+
+    def _search_with_caution(self, venue: str) -> None:
+        typed = self.lookup.text
+        self._with_caution(venue, lambda: self.shell.start_search(typed))
+
+    def _with_caution(self, venue: str, go_on: Callable[[], None]) -> None:
+        """Go on, once a person knows what is to be known of a venue."""
+        caution = self.engine.caution(venue)
+        if caution is None:
+            go_on()
+            return
+
+        def accepted() -> None:
+            self.errands.run(self, self.engine.accept_caution(venue), lambda _none: go_on())
+
+        self.caution.ask(venue, caution, accepted)
+
+    def _add_instrument(self, instrument: str) -> None:
+        def add() -> None:
+            self._show_instrument(instrument)
+            if instrument not in self.engine.watch_list():
+                self.watch_list.toggle(instrument)
+
+        self._with_caution(instrument.partition(":")[0], add)
 
     def _show_instrument(self, instrument: str) -> None:
-        self.shell.go("desk")
-        self.choose(instrument)
-        self.chart.setFocus()
+        def show() -> None:
+            self.shell.go("desk")
+            self.choose(instrument)
+            self.chart.setFocus()
+
+        self._with_caution(instrument.partition(":")[0], show)
 
     def _toggle_watched(self) -> None:
         if self.instrument:
@@ -746,6 +873,7 @@ class Session(QObject):
         elif name == "time_zone":
             self.chart.set_zone(self.zone())
             self.tape.set_zone(self.zone())
+            self.quote.set_zone(self.zone())
             self.slow_beat()
         elif name == "frame_rate":
             self.bridge.set_beat(max(4, 500 // self.engine.settings.number("frame_rate")))
@@ -766,8 +894,8 @@ class Session(QObject):
         self.tray.words()
         if self.instrument:
             info = self.engine.info(self.instrument)
-            symbol = self.instrument.partition(":")[2]
-            self.shell.top.instrument.show_instrument(named(self.instrument, info), symbol)
+            self.shell.top.instrument.show_instrument(named(self.instrument, info), self._symbol())
+            self._fit_panels()
             self._show_lines()
             self._show_marks()
             self._show_price()
@@ -854,6 +982,20 @@ def _framed(widget: QWidget) -> QWidget:
     layout.setContentsMargins(0, 0, 0, 0)
     layout.addWidget(widget)
     return frame
+
+
+def _stacked(*widgets: QWidget) -> QStackedWidget:
+    """One of them at a time, in the same place."""
+    stack = QStackedWidget()
+    for widget in widgets:
+        stack.addWidget(widget)
+    return stack
+
+
+def _show_in(stack: QWidget | None, widget: QWidget) -> None:
+    assert isinstance(stack, QStackedWidget)
+    if stack.indexOf(widget) >= 0:  # it was not taken out for a picture of its own
+        stack.setCurrentWidget(widget)
 
 
 def _ignored(error: Exception) -> None:

@@ -74,6 +74,7 @@ class Shell(Translated, QMainWindow):
     hidden_to_tray = Signal()
     first_painted = Signal()
     page_changed = Signal(str)
+    search_started = Signal()
 
     def __init__(self, *, simulated: Literal["", "demo", "replay"] = "") -> None:
         super().__init__()
@@ -215,6 +216,7 @@ class Shell(Translated, QMainWindow):
         field = self.top.search
         if not field.isEnabled():
             return
+        self.search_started.emit()
         field.setFocus(Qt.FocusReason.ShortcutFocusReason)
         field.setText(typed)
         field.offer()
