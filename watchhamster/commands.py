@@ -39,8 +39,9 @@ from watchhamster.core.ports import (
     WatchHamsterError,
 )
 from watchhamster.core.secret import Secret
+from watchhamster.core.sessions import closures_told
 from watchhamster.core.text import Text, say
-from watchhamster.core.timeframes import SECOND_NS, Timeframe
+from watchhamster.core.timeframes import SECOND_NS, Grid, Timeframe
 from watchhamster.core.timeframes import timeframe as timeframe_of
 from watchhamster.engine.backbone import MarketDataBackbone as Backbone
 from watchhamster.engine.backbone import VenueParts
@@ -244,13 +245,22 @@ async def candles(
                 progress(say(served_since(venue, frame, first_ns)))
             since_ns = first_ns
             bars = await backbone.get_candles(instrument, frame, since_ns, until_ns, venue, priority="urgent")
-            return list(bars.candles(instrument_of(venue, symbol), frame.name, "backfill"))
+            rows = list(bars.candles(instrument_of(venue, symbol), frame.name, "backfill"))
+            count = len(rows)
+        elif frame.name not in caller.venue.timeframes:
+            first_ns = caller.venue.grid(symbol).before_ns(frame, until_ns, count + 1)
+            bars = await backbone.get_candles(instrument, frame, first_ns, until_ns, venue, priority="urgent")
+            rows = list(bars.candles(instrument_of(venue, symbol), frame.name, "backfill"))
+            count = min(count, len(rows))
         while len(rows) < count:
             page = await caller.call(caller.venue.candles(symbol, frame, 0, until_ns), "urgent", ONE_SHOT_S)
             rows = [*(candle for candle in page.rows if candle.closed), *rows]
             until_ns = page.since_ns
             if page.cursor is None or not page.rows:
                 break
+    if not rows:
+        values = {"venue": venue, "timeframe": frame.name, "symbol": symbol}
+        progress(say(Text("{venue} has no {timeframe} candles of {symbol} in that time.", values)))
     return rows[-count:]
 
 
@@ -347,7 +357,7 @@ async def follow(kind: str, instrument: str, frame: Timeframe | None = None) -> 
     builds = frame is not None and "trade" in spec.kinds
     wanted: Any = {"ticker": Ticker, "book": Book, "candle": Trade if builds else Candle}.get(kind, Trade)
     kinds: Mapping[type, Kind] = {Ticker: "ticker", Book: "book", Trade: "trade", Candle: "candle"}
-    asked = Subscription(kinds[wanted], symbol, frame.name if frame is not None and wanted is Candle else None)
+    asked = Subscription(kinds[wanted], symbol, "1m" if wanted is Candle else None)
     spec.subscribe([asked], "a rehearsal")  # what cannot be had is refused at once
     building = CandleBuilder(name, (frame,)) if frame is not None and builds else None
     whole_ns = 0 if frame is None else frame.next_ns(frame.open_ns(SystemClock().now_ns()))
@@ -356,9 +366,9 @@ async def follow(kind: str, instrument: str, frame: Timeframe | None = None) -> 
         if isinstance(event, FeedChanged) and event.instrument in (None, name):
             events.put_nowait(event)
         elif isinstance(event, wanted) and getattr(event, "instrument", None) == name:
-            if building is None:
+            if building is None and wanted is not Candle:
                 events.put_nowait(event)
-            elif isinstance(event, Trade):
+            elif building is not None and isinstance(event, Trade):
                 for candle in building.add(event):
                     if candle.timeframe == str(frame) and candle.open_ns >= whole_ns:
                         events.put_nowait(candle)
@@ -370,13 +380,14 @@ async def follow(kind: str, instrument: str, frame: Timeframe | None = None) -> 
             Ticker: backbone.stream_tickers,
             Book: backbone.stream_order_books,
             Trade: backbone.stream_trades,
-            Candle: backbone.stream_candles,
+            Candle: lambda name: backbone.stream_candles(name, "1m" if frame is None else frame.name),
         }
         stream = streams[wanted](name)
 
         async def hold() -> None:
-            async for _event in stream:
-                pass
+            async for event in stream:
+                if wanted is Candle:
+                    await events.put(event)
 
         holding = group.create_task(hold())
         try:
@@ -452,7 +463,13 @@ def coverage(home: Home, instrument: str, frame: Timeframe, since_ns: int | None
             raise nothing
         since_ns = series.first_ns if since_ns is None else since_ns
         until_ns = frame.next_ns(series.last_ns) if until_ns is None else until_ns
-        return store.read_coverage(name, frame.name, since_ns, until_ns)
+        return closures_told(store.read_coverage(name, frame.name, since_ns, until_ns), _grid(name), frame)
+
+
+def _grid(instrument: str) -> Grid:
+    """Where an instrument's bars begin and end, as far as its name tells."""
+    venue, symbol = split_instrument(instrument)
+    return venue_named(venue).grid(symbol)
 
 
 def sizes(home: Home) -> tuple[list[dict[str, Any]], int]:
@@ -488,6 +505,7 @@ def _history(
             raise nothing
         last_ns = frame.next_ns(int(bars.open_ns[-1]))
         spans = store.read_coverage(name, frame.name, int(bars.open_ns[0]), min(until_ns, last_ns))
+        spans = closures_told(spans, _grid(name), frame)
     missing = [span for span in spans if span.state == "not_fetched"]
     warnings = []
     if missing:
@@ -580,7 +598,7 @@ def replay_rule(
         start = int(np.searchsorted(bars.open_ns, first_bar_ns))
     elif since_ns is not None:
         start = max(0, int(np.searchsorted(bars.open_ns, since_ns)) - formula.warm_up)
-    found = replay(rule, bars.slice(start, len(bars)), name, since_ns)
+    found = replay(rule, bars.slice(start, len(bars)), name, since_ns, _grid(name))
     return Tried([msgspec.to_builtins(f) for f in found.firings], msgspec.to_builtins(found.summary), warnings)
 
 

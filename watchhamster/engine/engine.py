@@ -1229,8 +1229,11 @@ class Engine:
             detail = None if session is None else session_words(session, now_ns)
             if missing:
                 detail = Text("no answer for {kinds}", {"kinds": ", ".join(missing)})
+            elif price is None and feed.rest_problem is not None:
+                detail = feed.rest_problem
             halted = session is not None and session.halted_ns is not None and session.is_open
-            lamp: State = "warning" if missing or halted else "pending" if price is None else "ok"
+            refused = price is None and feed.rest_problem is not None
+            lamp: State = "warning" if missing or halted or refused else "pending" if price is None else "ok"
             children.append(
                 node(live.symbol, lamp, value=price, age_s=None if age_s is None else max(0.0, age_s), detail=detail)
             )

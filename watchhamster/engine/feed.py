@@ -48,6 +48,7 @@ from watchhamster.core.ports import (
     Venue,
     Wire,
 )
+from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS
 from watchhamster.engine.limits import Priority
 from watchhamster.engine.routing import Caller
@@ -107,7 +108,7 @@ class Feed:
     What it says of itself: `state` and `reason` with `values` (see `FEED_REASONS`) since `since_ns`; `last_data_ns`
     when any route last had news; `latency_ms` of the last ping; counters `messages`, `bad_frames` (last ones in
     `bad_samples`), `dials`, `filled` (trades that only REST had) and `conflated`; `unserved` names instruments
-    whose subscriptions got no answer. `live` and `recovered` both mean that the stream delivers.
+    whose subscriptions got no answer; `rest_problem` is why REST gave none last time. `live` and `recovered` both mean that the stream delivers.
     """
 
     def __init__(
@@ -169,6 +170,7 @@ class Feed:
         self._round_at = -math.inf
         self._unseeded = False  # something is wanted of which REST has to tell before the stream does
         self._rest_failures = 0
+        self.rest_problem: Text | None = None  # why the last round of REST gave nothing
         self._rest_backoff = _Backoff(self._policy.backoff_first_s, _REST_BACKOFF_MAX_S, rng)
         self._rest_ok_at = -math.inf
         self._rest_news_at = -math.inf
@@ -218,6 +220,8 @@ class Feed:
         begin with the first one seen. Raises what the venue raises for something it cannot stream, changing nothing.
         """
         wants = tuple(dict.fromkeys(wants))
+        if "trade" not in self.venue.kinds:  # candles are made of tickers
+            wants = tuple(dict.fromkeys((*wants, *(Subscription("ticker", want.symbol) for want in wants))))
         if wants == self._wants:
             return
         if wants:
@@ -626,10 +630,12 @@ class Feed:
         except (Unavailable, BadFrame, Rejected) as failure:
             log.debug("%s: REST round failed: %s", self.venue.name, failure)
             self._rest_failures += 1
+            self.rest_problem = failure.text
             told_s = failure.retry_after_s or 0.0 if isinstance(failure, RateLimited) else 0.0
             self._round_at = self._clock.monotonic() + max(told_s, self._rest_backoff.next())
             return
         now = self._clock.monotonic()
+        self.rest_problem = None
         if self._rest_failures:
             self._rest_failures = 0
             self._retry.set()  # the way is open again: no need to wait for the next dial
