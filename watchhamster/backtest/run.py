@@ -1,0 +1,941 @@
+"""Running a strategy over bars.
+
+`History` checks bars once and holds them as the kernel wants them; `backtest` evaluates the strategy's formulas over
+its arrays, lets the kernel live through them and makes a `Result` of the tape. `Account` does the same one bar at a
+time, with the same step: what it is given bar by bar it fills like a backtest of those bars, to the bit.
+
+A run's history begins at its *first bar*: as many bars before `since_ns` as the formulas need to forget where they
+began, or the first there is. Before `since_ns` nothing is decided.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from fractions import Fraction
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from watchhamster.backtest import kernel as k
+from watchhamster.backtest.metrics import zone_offsets
+from watchhamster.backtest.results import Curve, Fill, Order, Result, Trade
+from watchhamster.backtest.strategy import (
+    DAYS,
+    Number,
+    Strategy,
+    minutes,
+    uses_position,
+)
+from watchhamster.backtest.trust import Change
+from watchhamster.core.bars import Bars, Floats, Ints
+from watchhamster.core.instruments import PriceSteps
+from watchhamster.core.ports import UsageError
+from watchhamster.core.text import Text
+from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
+from watchhamster.formula import Program, Values, compile_many
+
+YEAR_NS = 31_557_600 * SECOND_NS
+REFUSED_MAX = 10_000  # refusals that are listed; the rest is counted
+TAPE = 8192  # records a tape holds before it is emptied
+NO_CHANGE = Change()
+
+# ---------------------------------------------------------------- what the venue says
+
+
+class InstrumentRules(msgspec.Struct, frozen=True):
+    """What an instrument's venue demands. The defaults demand nothing. Money is in the quote asset."""
+
+    steps: PriceSteps | None = None
+    lot: Decimal | None = None  # sizes are multiples of it
+    least_total: Decimal = Decimal(0)  # of an entry, or of a part of a position
+    maker_percent: Decimal = Decimal(0)  # of limit entries and targets
+    taker_percent: Decimal = Decimal(0)
+    fixed_fee: Decimal = Decimal(0)  # besides, a fill
+    least_fee: Decimal = Decimal(0)  # a fill
+    shortable: bool = True
+    maintenance_percent: Decimal = Decimal(0)  # of a short's value: it is liquidated when equity falls to it
+    delisted: bool = False  # its last bar is its very last
+
+
+def _ratio(number: Decimal) -> tuple[float, float]:
+    """A decimal as number / divisor: a multiple made of these is the float64 nearest to the decimal one."""
+    fraction = Fraction(number)
+    return float(fraction.numerator), float(fraction.denominator)
+
+
+def _fraction(percent: Number | Decimal) -> float:
+    """Percent as a fraction, rounded once."""
+    return float(Decimal(str(percent)) / 100)
+
+
+# ---------------------------------------------------------------- signals
+
+
+class Signals(msgspec.Struct, frozen=True, eq=False):
+    """What a strategy says about every bar at its close, as equally long arrays."""
+
+    long: NDArray[np.bool_] | None = None  # go long
+    short: NDArray[np.bool_] | None = None
+    exits: Mapping[str, NDArray[np.bool_]] = {}  # name -> go out, of either side
+    long_price: Floats | None = None  # of the limit or stop orders that entries are; NaN: none
+    short_price: Floats | None = None
+    score: Floats | None = None  # which instruments come first when not all fit: the highest
+
+
+class PythonStrategy(Protocol):
+    """A strategy in Python, for what formulas cannot say. Everything but `signals` is as in a document.
+
+    `document` gives name, parameters, sizes, protection, costs and limits; its formulas are not read. Of its entry,
+    `limit` or `stop` says which kind of order `long_price` and `short_price` are for; its exits' names, shares and
+    sides are those of `Signals.exits`.
+    """
+
+    document: Strategy
+
+    def signals(self, bars: Bars, parameters: Mapping[str, float]) -> Signals:
+        """What to do after each of these bars. It must not look ahead: see `looks_ahead`."""
+
+
+def looks_ahead(strategy: PythonStrategy, bars: Bars, parameters: Mapping[str, float]) -> int | None:
+    """The first bar on which a prefix of the bars is answered otherwise than all of them; None: none was found."""
+    whole = _bits(strategy.document, strategy.signals(bars, parameters), len(bars))
+    for share in (0.35, 0.6, 0.85):
+        count = int(len(bars) * share)
+        part = _bits(strategy.document, strategy.signals(bars.slice(0, count), parameters), count)
+        if len(different := np.flatnonzero(part != whole[:count])):
+            return int(different[0])
+    return None
+
+
+def _bits(document: Strategy, signals: Signals, count: int) -> NDArray[np.uint16]:
+    bits = np.zeros(count, np.uint16)
+    for place, column in ((k.LONG, signals.long), (k.SHORT, signals.short)):
+        if column is not None:
+            bits |= column.astype(np.uint16) * np.uint16(place)
+    for number, exit in enumerate(document.exit):
+        column = signals.exits.get(exit.name)
+        if column is not None:
+            bits |= column.astype(np.uint16) << np.uint16(k.FIRST_EXIT + number)
+    return bits
+
+
+# ---------------------------------------------------------------- bars
+
+
+class History:
+    """Bars of some instruments in one timeframe, checked, and ready to be run on many times.
+
+    Bars in which nothing was traded (volume 0, where the venue records volumes at all) are left out: no formula runs
+    on them and no order fills. `finer` bars of a shorter timeframe decide what came first inside the bars they add up
+    to. Raises `UsageError` (`bad_bar`, naming it) for a bar that cannot be, and `no_data` for none at all.
+    """
+
+    def __init__(
+        self,
+        data: Mapping[str, Bars],
+        frame: str,
+        *,
+        rules: Mapping[str, InstrumentRules] | None = None,
+        finer: Mapping[str, Bars] | None = None,
+        zone: str = "UTC",
+        fingerprint: str | None = None,
+    ) -> None:
+        self.frame = timeframe(frame)
+        self.instruments = tuple(data)
+        self.rules = {name: (rules or {}).get(name, InstrumentRules()) for name in data}
+        self.zone = zone
+        self._given = data
+        self._fingerprint = fingerprint
+        for name, bars in data.items():
+            _check_bars(name, bars)
+        for name, bars in (finer or {}).items():
+            _check_bars(name, bars)
+        self.bars = tuple(_traded(bars) for bars in data.values())
+        if not any(map(len, self.bars)):
+            raise UsageError(
+                "no_data",
+                Text("There are no bars of {names}.", {"names": ", ".join(data) or "-"}),
+                Text("Fetch or import them first: watchhamster data."),
+            )
+        self.fine = tuple(
+            _Fine.of(bars, finer[name], self.frame) if finer and name in finer else None
+            for name, bars in zip(data, self.bars, strict=True)
+        )
+        self._windows: dict[tuple[int, ...], Window] = {}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all that was given: equal data, equal fingerprint."""
+        if self._fingerprint is not None:
+            return self._fingerprint
+        digest = hashlib.blake2b(digest_size=16)
+        for name in sorted(self._given):
+            digest.update(f"{name} {self.frame}\n".encode())
+            for column in self._given[name].__struct_fields__:
+                digest.update(np.ascontiguousarray(getattr(self._given[name], column)).data)
+        return digest.hexdigest()
+
+    def window(
+        self, since_ns: int | None, until_ns: int | None, warm_up: int, first_bar_ns: int | None = None
+    ) -> Window:
+        """The bars of a period, with those before it that formulas are to begin on."""
+        key: list[int] = []
+        spans: list[tuple[int, int, int]] = []
+        for bars in self.bars:
+            go = 0 if since_ns is None else int(np.searchsorted(bars.open_ns, since_ns))
+            stop = len(bars) if until_ns is None else int(np.searchsorted(bars.open_ns, until_ns))
+            first = max(0, go - warm_up) if since_ns is not None else 0
+            if first_bar_ns is not None:
+                first = min(go, int(np.searchsorted(bars.open_ns, first_bar_ns)))
+            spans.append((first, go, max(go, stop)))
+            key += spans[-1]
+        found = self._windows.get(tuple(key))
+        if found is None:
+            self._windows.clear()  # one is kept: runs come in series over the same period
+            found = self._windows[tuple(key)] = Window(self, spans)
+        return found
+
+
+class _Fine(msgspec.Struct, frozen=True, eq=False):
+    """Finer bars, and where those of each bar begin and end (equal: none, or they do not add up to it)."""
+
+    since: Ints
+    until: Ints
+    prices: Floats  # open, high, low, close of each, flat
+
+    @classmethod
+    def of(cls, bars: Bars, finer: Bars, frame: Timeframe) -> _Fine:
+        fine = _traded(finer)
+        since = np.searchsorted(fine.open_ns, bars.open_ns)
+        until = np.searchsorted(fine.open_ns, close_times(bars.open_ns, frame))
+        some = np.flatnonzero(until > since)
+        if len(some):
+            edges = np.column_stack((since[some], until[some])).ravel()
+            edges = np.append(edges, len(fine) - 1) if edges[-1] == len(fine) else edges
+            high = np.maximum.reduceat(fine.high, np.minimum(edges, len(fine) - 1))[: 2 * len(some) : 2]
+            low = np.minimum.reduceat(fine.low, np.minimum(edges, len(fine) - 1))[: 2 * len(some) : 2]
+            whole = (high == bars.high[some]) & (low == bars.low[some])
+            until = until.copy()
+            until[some[~whole]] = since[some[~whole]]
+        prices = np.column_stack((fine.open, fine.high, fine.low, fine.close)).ravel()
+        return cls(since.astype(np.int64), until.astype(np.int64), prices)
+
+
+class Window:
+    """A period of a history as flat columns: every instrument's bars from the first one on, one after the other."""
+
+    def __init__(self, history: History, spans: Sequence[tuple[int, int, int]]) -> None:
+        self.history = history
+        self.bars = [bars.slice(first, stop) for bars, (first, _, stop) in zip(history.bars, spans, strict=True)]
+        self.go = [go - first for first, go, _ in spans]  # each instrument's first bar that decides
+        lengths = [len(bars) for bars in self.bars]
+        self.start = np.concatenate(([0], np.cumsum(lengths))).tolist()  # where each instrument's rows begin
+        traded = [bars.open_ns[go:] for bars, go in zip(self.bars, self.go, strict=True)]
+        first = traded[0]
+        same = all(len(times) == len(first) and (times is first or np.array_equal(times, first)) for times in traded)
+        self.open_ns: Ints = first if same else np.unique(np.concatenate(traded))
+        self.close_ns = close_times(self.open_ns, history.frame)
+        count = len(self.bars)
+        rows = np.full((len(self.open_ns), count), -1, np.int32)
+        for number, times in enumerate(traded):
+            places = slice(None) if same else np.searchsorted(self.open_ns, times)
+            rows[places, number] = np.arange(len(times), dtype=np.int32) + (self.start[number] + self.go[number])
+        self.rows = rows.reshape(-1)
+        self.row_ns = self.column("open_ns")
+        self.prices = tuple(self.column(name) for name in ("open", "high", "low", "close"))
+        self.decided = sum(map(len, traded))
+        self._fine(history, spans)
+        self._holds: dict[tuple[float, ...], Floats] = {}
+
+    @cached_property
+    def volume(self) -> Floats:
+        """Traded volumes; NaN counts as none."""
+        volume: Floats = np.nan_to_num(self.column("volume"))
+        return volume
+
+    @cached_property
+    def lists(self) -> tuple[Any, ...]:
+        """What the interpreted kernel reads: rows, prices, finer bars."""
+        return tuple(column.tolist() for column in (self.rows, *self.prices, self.fine_from, self.fine_to, self.fine))
+
+    def column(self, name: str) -> NDArray[Any]:
+        """One column of all instruments."""
+        columns = [getattr(bars, name) for bars in self.bars]
+        return columns[0] if len(columns) == 1 else np.concatenate(columns)
+
+    def _fine(self, history: History, spans: Sequence[tuple[int, int, int]]) -> None:
+        empty = np.empty(0, np.int64)
+        self.fine_from, self.fine_to, self.fine = empty, empty, np.empty(0)
+        if not any(history.fine):
+            return
+        since, until, prices, begun = [], [], [], 0
+        for bars, fine, (first, _, stop) in zip(self.bars, history.fine, spans, strict=True):
+            if fine is None:
+                since.append(np.zeros(len(bars), np.int64))
+                until.append(np.zeros(len(bars), np.int64))
+                continue
+            since.append(fine.since[first:stop] + begun)
+            until.append(fine.until[first:stop] + begun)
+            prices.append(fine.prices)
+            begun += len(fine.prices) // 4
+        self.fine_from, self.fine_to = np.concatenate(since), np.concatenate(until)
+        self.fine = np.concatenate(prices)
+
+    def hold(self, cash: float, starts: Sequence[int], fees: Sequence[float]) -> Floats:
+        """Equity of equal parts bought at the open of each instrument's bar `starts` and kept."""
+        key = (cash, *starts, *fees)
+        if key not in self._holds:
+            self._holds.clear()
+            self._holds[key] = self._hold(cash, starts, fees)
+        return self._holds[key]
+
+    def _hold(self, cash: float, starts: Sequence[int], fees: Sequence[float]) -> Floats:
+        equity = np.zeros(len(self.open_ns))
+        part = cash / len(self.bars)
+        rows = self.rows.reshape(len(self.open_ns), len(self.bars))
+        for number, (bars, start, fee) in enumerate(zip(self.bars, starts, fees, strict=True)):
+            if start >= len(bars):
+                equity += part
+                continue
+            place = rows[:, number]
+            if len(bars) - self.go[number] < len(place):
+                place = np.maximum.accumulate(place)  # the last bar there was
+            size = part / (bars.open[start] * (1.0 + fee))
+            bought = np.searchsorted(place, self.start[number] + start)
+            equity[:bought] += part
+            equity[bought:] += size * bars.close[place[bought:] - self.start[number]]
+        return equity
+
+
+def close_times(open_ns: Ints, frame: Timeframe) -> Ints:
+    """When the bars that open then end, exclusive."""
+    if frame.ns is not None:
+        return open_ns + frame.ns
+    return np.array([frame.next_ns(at) for at in open_ns.tolist()], np.int64)
+
+
+def _check_bars(name: str, bars: Bars) -> None:
+    """Refuse bars that cannot be, naming the first."""
+    late = np.flatnonzero(bars.open_ns[1:] <= bars.open_ns[:-1])
+    if len(late):
+        at = int(bars.open_ns[late[0] + 1])
+        raise _bad_bar(name, at, Text("it does not open after the one before it"))
+    with np.errstate(invalid="ignore"):
+        fine = (bars.low > 0) & (bars.high < math.inf)
+        for inner in (bars.open, bars.close):
+            fine &= (bars.low <= inner) & (inner <= bars.high)
+    if fine.all():
+        return
+    place = int(np.flatnonzero(~fine)[0])
+    o, h, lo, c = (float(getattr(bars, column)[place]) for column in ("open", "high", "low", "close"))
+    prices = {"open": o, "high": h, "low": lo, "close": c}
+    if not all(math.isfinite(price) and price > 0 for price in prices.values()):
+        reason = Text("a price is missing, not finite or not above 0 ({prices})", {"prices": _shown(prices)})
+    else:
+        reason = Text("its open or close lies outside low and high ({prices})", {"prices": _shown(prices)})
+    raise _bad_bar(name, int(bars.open_ns[place]), reason)
+
+
+def _shown(prices: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {price!r}" for name, price in prices.items())
+
+
+def _bad_bar(name: str, at_ns: int, reason: Text) -> UsageError:
+    time = str(np.datetime64(at_ns, "ns").astype("datetime64[s]")) + "Z"
+    return UsageError(
+        "bad_bar",
+        Text("The bar of {name} at {time} is wrong: {reason}.", {"name": name, "time": time, "reason": reason}),
+        Text("Fetch or import it again, then repeat."),
+        instrument=name,
+        open_ns=at_ns,
+    )
+
+
+def _traded(bars: Bars) -> Bars:
+    """The bars in which something was traded; all of them where no volume is ever recorded."""
+    idle = bars.volume == 0.0
+    if not idle.any() or not (bars.volume > 0.0).any():
+        return bars
+    keep = ~idle
+    return Bars(*(getattr(bars, name)[keep] for name in bars.__struct_fields__))
+
+
+# ---------------------------------------------------------------- the plan: a strategy with values
+
+
+class Plan:
+    """A strategy with its parameters' values, ready for both evaluators and for the kernel."""
+
+    def __init__(
+        self,
+        strategy: Strategy | PythonStrategy,
+        parameters: Mapping[str, float] | None,
+        change: Change = NO_CHANGE,
+    ) -> None:
+        self.python = None if isinstance(strategy, Strategy) else strategy
+        document = strategy if isinstance(strategy, Strategy) else strategy.document
+        self.values = document.values(parameters)
+        self.strategy = document.resolve(parameters)
+        self.change = change
+        entry, protect = self.strategy.entry, self.strategy.protect
+        self.kind = (
+            k.LIMIT
+            if entry.limit is not None or entry.short_limit is not None
+            else k.STOP_ORDER
+            if entry.stop is not None or entry.short_stop is not None
+            else k.MARKET
+        )
+        self.needs_atr = protect.stop_atr is not None or entry.size.volatility_percent is not None
+        self.texts: dict[str, str] = {}
+        self.stateful = [number for number, exit in enumerate(document.exit) if uses_position(exit.when)]
+        if self.python is None:
+            self.texts = {key: text for key, text, _ in self.strategy.formulas()}
+        self.program: Program | None = None
+        texts = list(self.texts.values())
+        if self.needs_atr:
+            texts.append(f"atr({int(protect.atr_period)})")
+        if texts:
+            self.program = compile_many(texts, self.values)
+        self.warm_up = self.program.warm_up if self.program is not None else 0
+        self.first_value = self.program.first_value if self.program is not None else 0
+
+    # -- what it says about bars
+
+    def signals(self, bars: Bars, zone: str) -> _Columns:
+        """What the strategy says about every bar, by the array evaluator."""
+        found: dict[str, Values] = {}
+        atr: Floats | None = None
+        if self.program is not None:
+            values = self.program.over(bars)
+            found = dict(zip(self.texts, values, strict=False))
+            if self.needs_atr:
+                atr = values[-1].data
+        if self.python is not None:
+            said = self.python.signals(bars, self.values)
+            bits = _bits(self.strategy, said, len(bars))
+            prices, score = (said.long_price, said.short_price), said.score
+        else:
+            bits = np.zeros(len(bars), np.uint16)
+            for key, place in self._places():
+                if key in found:
+                    bits |= (found[key].data > 0).view(np.uint8).astype(np.uint16) << np.uint16(place)
+            prices = (self._price(found, "long"), self._price(found, "short"))
+            score = found["entry.score"].data if "entry.score" in found else None
+        self._filter(bits, bars.open_ns, zone)
+        if self.change.later_bars:
+            bits = self._later(bits)
+        return _Columns(bits, prices[0], prices[1], atr, score)
+
+    def _places(self) -> Iterator[tuple[str, int]]:
+        yield "entry.long", 0
+        yield "entry.short", 1
+        for number in range(len(self.strategy.exit)):
+            yield f"exit[{number}].when", k.FIRST_EXIT + number
+
+    def _price(self, found: Mapping[str, Values], side: str) -> Floats | None:
+        word = "limit" if self.kind == k.LIMIT else "stop"
+        keys = (f"entry.{word}", f"entry.short_{word}")
+        for key in keys if side == "long" else reversed(keys):
+            if key in found:
+                return found[key].data
+        return None
+
+    def _filter(self, bits: NDArray[np.uint16], open_ns: Ints, zone: str) -> None:
+        """Take away entries outside the sessions and weekdays."""
+        entry = self.strategy.entry
+        if not entry.sessions and not entry.weekdays:
+            return
+        allowed = np.ones(len(bits), np.bool_)
+        local = (open_ns + zone_offsets(open_ns, zone)) // (60 * SECOND_NS)
+        if entry.weekdays:
+            allowed &= np.isin((local // 1440 + 3) % 7, [DAYS.index(day) for day in entry.weekdays])
+        if entry.sessions:
+            inside = np.zeros(len(bits), np.bool_)
+            minute = local % 1440
+            for since, until in map(minutes, entry.sessions):
+                inside |= (minute - since) % 1440 < until - since
+            allowed &= inside
+        bits[~allowed] &= np.uint16(0xFFFF ^ (k.LONG | k.SHORT))
+
+    def _later(self, bits: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        """Entries so many bars later, exits as they are."""
+        late = np.zeros_like(bits)
+        late[self.change.later_bars :] = bits[: -self.change.later_bars]
+        both = np.uint16(k.LONG | k.SHORT)
+        return (bits & ~both) | (late & both)
+
+    # -- what the kernel wants
+
+    def vector(self, cash: float, instruments: Sequence[tuple[str, InstrumentRules]], bar_ns: int) -> list[float]:
+        """The kernel's vector at the start: the account, the strategy, a block for each instrument."""
+        s, factor = self.strategy, self.change.costs
+        x = [0.0] * (k.BLOCKS + len(instruments) * k.BLOCK)
+        entry, protect, costs = s.entry, s.protect, s.costs
+        x[k.CASH] = x[k.EQUITY] = cash
+        x[k.P_INSTRUMENTS] = len(instruments)
+        mode = entry.size.mode
+        x[k.P_SIZE_MODE], x[k.P_SIZE] = _SIZES[mode], _number(getattr(entry.size, mode))
+        if mode.endswith("_percent"):
+            x[k.P_SIZE] = _fraction(x[k.P_SIZE])
+        x[k.P_ATR_MULTIPLE] = _number(entry.size.atr_multiple)
+        for place, value in (
+            (k.P_STOP, protect.stop_percent),
+            (k.P_STOP_ATR, protect.stop_atr),
+            (k.P_TRAIL, protect.trailing_percent),
+            (k.P_ARM, protect.trailing_arm_percent),
+            (k.P_BREAK_EVEN, protect.break_even_percent),
+            (k.P_MAX_BARS, protect.max_bars),
+            (k.P_COOLDOWN, entry.cooldown_bars),
+            (k.P_MAX_ENTRIES, entry.max_entries),
+            (k.P_VALID, entry.valid_bars),
+            (k.P_MAX_POSITIONS, s.limits.max_positions),
+            (k.P_SLIP_TICKS, costs.slippage.ticks),
+            (k.P_VOLUME_SHARE, costs.slippage.volume_share),
+        ):
+            x[place] = _number(value)
+        x[k.P_ORDER] = self.kind
+        x[k.P_SLIP] = float(Decimal(str(costs.slippage.basis_points or 0)) / 10_000) * factor
+        x[k.P_SLIP_TICKS] *= factor
+        x[k.P_BORROW] = _fraction(costs.borrow_percent) * bar_ns / YEAR_NS
+        for number, exit in enumerate(s.exit):
+            bit = 1 << (k.FIRST_EXIT + number)
+            x[k.P_LONG_EXITS] += bit if exit.side != "short" else 0
+            x[k.P_SHORT_EXITS] += bit if exit.side != "long" else 0
+            x[k.P_SHARES + number] = _number(exit.share)
+        legs = [(leg.percent, leg.share) for leg in protect.targets]
+        if protect.target_percent is not None:
+            legs = [(protect.target_percent, 1.0)]
+        x[k.P_LEGS] = len(legs)
+        for number, (percent, share) in enumerate(legs):
+            x[k.P_TARGETS + 2 * number], x[k.P_TARGETS + 2 * number + 1] = _number(percent), _number(share)
+        x[k.P_GUARDED] = float(any(x[place] for place in _GUARDS))
+        for number, (_, rules) in enumerate(instruments):
+            self._block(x, number, rules)
+        return x
+
+    def _block(self, x: list[float], number: int, rules: InstrumentRules) -> None:
+        b = k.BLOCKS + number * k.BLOCK
+        x[b + k.NUMBER], x[b + k.ROW], x[b + k.R_LAST_ROW] = number, -1.0, -1.0
+        x[b + k.R_MAKER], x[b + k.R_TAKER] = self.fees(rules)
+        x[b + k.R_FIXED] = float(rules.fixed_fee) * self.change.costs
+        x[b + k.R_LEAST_FEE] = float(rules.least_fee)
+        if rules.lot is not None:
+            x[b + k.R_LOT_NUMBER], x[b + k.R_LOT_DIVISOR] = _ratio(rules.lot)
+        x[b + k.R_LEAST_TOTAL] = float(rules.least_total)
+        x[b + k.R_SHORTABLE] = float(rules.shortable)
+        x[b + k.R_MAINTENANCE] = _fraction(rules.maintenance_percent)
+        x[b + k.R_TICKS_FROM] = x[b + k.R_TICKS_TO] = len(x)
+        if rules.steps is not None:
+            for start, step in zip(rules.steps.starts, rules.steps.steps, strict=True):
+                x += [float(start), *_ratio(step)]
+            x[b + k.R_TICKS_TO] = len(x)
+
+    def fees(self, rules: InstrumentRules) -> tuple[float, float]:
+        """Maker's and taker's fee, as fractions."""
+        own = self.strategy.costs.fee_percent
+        maker, taker = (rules.maker_percent, rules.taker_percent) if own is None else (own, own)
+        return _fraction(maker) * self.change.costs, _fraction(taker) * self.change.costs
+
+    def reason(self, code: int) -> str:
+        """A reason's name: an exit's own, or the kernel's."""
+        if k.EXIT <= code < k.EXIT + k.EXITS_MAX:
+            return self.strategy.exit[code - k.EXIT].name
+        return k.REASONS[code]
+
+
+def _number(value: Number | None) -> float:
+    assert not isinstance(value, str)
+    return 0.0 if value is None else float(value)
+
+
+_GUARDS = (k.P_STOP, k.P_STOP_ATR, k.P_TRAIL, k.P_BREAK_EVEN, k.P_LEGS)
+_SIZES = {
+    "equity_percent": k.BY_EQUITY,
+    "cash_percent": k.BY_CASH,
+    "money": k.BY_MONEY,
+    "amount": k.BY_AMOUNT,
+    "risk_percent": k.BY_RISK,
+    "volatility_percent": k.BY_VOLATILITY,
+    "weight": k.BY_WEIGHT,
+}
+
+
+class _Columns(msgspec.Struct, frozen=True, eq=False):
+    """What a plan says about the bars of one instrument."""
+
+    bits: NDArray[np.uint16]
+    long_price: Floats | None
+    short_price: Floats | None
+    atr: Floats | None
+    score: Floats | None
+
+
+# ---------------------------------------------------------------- the run
+
+
+def backtest(
+    strategy: Strategy | PythonStrategy,
+    data: History | Mapping[str, Bars],
+    *,
+    frame: str | None = None,
+    parameters: Mapping[str, float] | None = None,
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+    cash: float = 10_000_000.0,
+    rules: Mapping[str, InstrumentRules] | None = None,
+    finer: Mapping[str, Bars] | None = None,
+    close_at_end: bool = False,
+    first_bar_ns: int | None = None,
+    year_days: int = 365,
+    zone: str = "UTC",
+    change: Change = NO_CHANGE,
+    compiled: bool = False,
+) -> Result:
+    """Run a strategy over bars of one timeframe (`frame`, else the strategy's own). Same inputs, same bytes.
+
+    It trades on bars that open in `[since_ns, until_ns)`; earlier ones only warm its formulas up. A `History` brings
+    its own `frame`, `rules`, `finer` and `zone`. `compiled`: by numba, in worker processes. Raises `UsageError`:
+    `bad_bar`, `no_data`, `too_little_history`, `bad_parameter`, `bad_strategy`, `bad_formula`.
+    """
+    document = strategy if isinstance(strategy, Strategy) else strategy.document
+    if not isinstance(data, History):
+        name = frame or document.timeframe
+        if name is None:
+            raise UsageError(
+                "bad_timeframe",
+                Text("The strategy {name} names no timeframe.", {"name": document.name}),
+                Text("Say one: --timeframe 1h."),
+            )
+        data = History(data, name, rules=rules, finer=finer, zone=zone)
+    if not 0 < cash < 1e15:
+        raise UsageError(
+            "bad_cash", Text("A run cannot begin with {cash}.", {"cash": f"{cash:g}"}), Text("Give it some money.")
+        )
+    plan = Plan(strategy, parameters, change)
+    window = data.window(since_ns, until_ns, plan.warm_up, first_bar_ns)
+    _check_window(plan, window)
+    columns = [plan.signals(bars, data.zone) for bars in window.bars]
+    if change.random_entries is not None:
+        before = _Run(plan, window, columns, cash, compiled)
+        before.go(False)
+        columns = _at_random(columns, before, change.random_entries)
+    run = _Run(plan, window, columns, cash, compiled)
+    run.go(close_at_end)
+    return run.result(year_days)
+
+
+def _check_window(plan: Plan, window: Window) -> None:
+    """Refuse a period in which nothing can be decided."""
+    if not len(window.open_ns):
+        raise UsageError(
+            "no_data",
+            Text("There are no bars in the period."),
+            Text("Fetch or import them first: watchhamster data."),
+        )
+    most = max(map(len, window.bars))
+    if most <= plan.first_value:
+        raise UsageError(
+            "too_little_history",
+            Text(
+                "The strategy needs {needed} bars before its first decision, there are {count}.",
+                {"needed": plan.first_value + 1, "count": most},
+            ),
+            Text("Fetch older bars, or use shorter periods."),
+        )
+    if plan.strategy.costs.slippage.volume_share:
+        for name, bars in zip(window.history.instruments, window.bars, strict=True):
+            if len(bars) and np.isnan(bars.volume).any():
+                raise UsageError(
+                    "no_volume",
+                    Text("{name} has bars without a volume, so there is no share of it.", {"name": name}),
+                    Text("Take volume_share out of the strategy's slippage."),
+                )
+
+
+def _at_random(columns: Sequence[_Columns], run: _Run, seed: int) -> list[_Columns]:
+    """As many entries as a run had on each instrument, at random bars; the same exits."""
+    generator = np.random.default_rng(seed)
+    fills = run.records[run.records[:, 5] == k.ENTRY]
+    found = []
+    for number, column in enumerate(columns):
+        bits = column.bits & np.uint16(0xFFFF ^ (k.LONG | k.SHORT))
+        own = fills[fills[:, 1] == number, 2]
+        first = max(run.window.go[number], run.plan.first_value)
+        places = np.arange(first, len(bits))
+        count = min(len(own), len(places))
+        chosen = generator.choice(places, count, replace=False)
+        sides = np.where(generator.permutation(own)[:count] > 0, k.LONG, k.SHORT).astype(np.uint16)
+        exits = np.uint16(0xFFFF ^ (k.LONG | k.SHORT))
+        bits[chosen] = (bits[chosen] & exits) | sides
+        found.append(msgspec.structs.replace(column, bits=bits))
+    return found
+
+
+class _Run:
+    """One pass of the kernel over a window, and what it wrote."""
+
+    def __init__(self, plan: Plan, window: Window, columns: Sequence[_Columns], cash: float, compiled: bool) -> None:
+        self.plan, self.window, self.cash, self.compiled = plan, window, cash, compiled
+        history = window.history
+        instruments = list(history.rules.items())
+        self.x = plan.vector(cash, instruments, history.frame.approximate_ns)
+        for number, (_, rules) in enumerate(instruments):
+            if rules.delisted and window.start[number + 1] > window.start[number]:
+                self.x[k.BLOCKS + number * k.BLOCK + k.R_LAST_ROW] = window.start[number + 1] - 1
+        self.signals: NDArray[np.uint16] = _joined([column.bits for column in columns])
+        volume = window.volume if plan.strategy.costs.slippage.volume_share else _EMPTY
+        priced = plan.kind != k.MARKET
+        extra: list[NDArray[Any]] = [
+            volume,
+            self.signals,
+            _joined([_or_nan(c.long_price, c) for c in columns]) if priced else _EMPTY,
+            _joined([_or_nan(c.short_price, c) for c in columns]) if priced else _EMPTY,
+            _joined([_or_nan(c.atr, c) for c in columns]) if plan.needs_atr else _EMPTY,
+            _EMPTY if columns[0].score is None else _joined([_or_nan(c.score, c) for c in columns]),
+        ]
+        moments = len(window.open_ns)
+        if compiled:
+            self.market = k.Market._make(
+                (window.rows, *window.prices, *extra, window.fine_from, window.fine_to, window.fine)
+            )
+            self.curve = k.Curve(np.empty(moments), np.empty(moments), np.empty(moments, np.int64))
+        else:
+            prices, fine = window.lists[:5], window.lists[5:]
+            self.market = k.Market._make((*prices, *(column.tolist() for column in extra), *fine))
+            self.curve = k.Curve([0.0] * moments, [0.0] * moments, [0] * moments)
+        self.records: Floats = np.empty((0, k.RECORD))
+        self.unlisted = 0  # refusals beyond those that are kept
+        self.ambiguous = 0
+
+    def go(self, close_at_end: bool) -> None:
+        """Live through the window."""
+        kernel = k.compiled() if self.compiled else k.INTERPRETED
+        size = k.RECORD * max(TAPE, 4 * k.room_for(self.x))
+        x: Any = np.array(self.x) if self.compiled else self.x
+        tape: Any = np.empty(size) if self.compiled else [0.0] * size
+        moments = len(self.window.open_ns)
+        parts: list[Floats] = []
+        at, refused = 0, 0
+        while True:
+            at = kernel.run(at, moments, self.market, x, tape, self.curve)
+            if at >= moments and close_at_end:
+                for number in range(len(self.window.bars)):
+                    x[k.BLOCKS + number * k.BLOCK + k.ROW] = self.window.start[number + 1] - 1
+                kernel.finish(x, tape)
+            part = np.array(tape[: int(x[k.TAPED]) * k.RECORD], np.float64).reshape(-1, k.RECORD)
+            x[k.TAPED] = 0.0
+            no = part[:, 5] >= k.NO_CASH
+            room = max(0, REFUSED_MAX - refused)
+            refused += int(no.sum())
+            if no.sum() > room:
+                self.unlisted += int(no.sum()) - room
+                part = part[~no | (np.cumsum(no) <= room)]
+            parts.append(part)
+            if at >= moments:
+                break
+        self.records = np.concatenate(parts)
+        self.x = x.tolist() if self.compiled else x
+        self.curve = k.Curve(*(np.asarray(column) for column in self.curve))
+        if close_at_end and moments:
+            self.curve.equity[-1], self.curve.invested[-1], self.curve.positions[-1] = self.x[k.CASH], 0.0, 0
+
+    # -- the result
+
+    def result(self, year_days: int) -> Result:
+        """The run as a value."""
+        window, plan, history = self.window, self.plan, self.window.history
+        filled = self.records[self.records[:, 5] < k.NO_CASH]
+        refused = self.records[self.records[:, 5] >= k.NO_CASH]
+        fills = _fills(filled, history.instruments, window.row_ns, plan)
+        trades, open_trades = _trades(filled, window, plan, self.x)
+        starts = [max(go, plan.first_value) + 1 for go in window.go]
+        fees = [plan.fees(rules)[1] for rules in history.rules.values()]
+        return Result(
+            strategy=plan.strategy.name,
+            instruments=history.instruments,
+            timeframe=str(history.frame),
+            parameters=plan.values,
+            bars=window.decided,
+            since_ns=int(window.open_ns[0]),
+            until_ns=int(window.close_ns[-1]),
+            first_bar_ns=min(int(bars.open_ns[0]) for bars in window.bars if len(bars)),
+            cash=self.cash,
+            year_days=year_days,
+            data_fingerprint=history.fingerprint,
+            fills=fills,
+            trades=trades,
+            open_trades=open_trades,
+            pending=tuple(_pending(self.x, history.instruments, window.row_ns, plan)),
+            refused=tuple(_refused(refused, history.instruments, window.row_ns)),
+            curve=Curve(window.open_ns, window.close_ns, *self.curve),
+            hold=window.hold(self.cash, starts, fees),
+            ambiguous_bars=int(self.x[k.AMBIGUOUS]),
+            zone=history.zone,
+            warnings=tuple(self._warnings(fills, refused)),
+        )
+
+    def _warnings(self, fills: Sequence[Fill], refused: Floats) -> Iterator[Text]:
+        if not fills:
+            yield Text("The strategy never traded.")
+        elif self.x[k.AMBIGUOUS]:
+            yield Text(
+                "{count} bars held both the stop and a target: the stop was taken. Finer bars would tell.",
+                {"count": int(self.x[k.AMBIGUOUS])},
+            )
+        if self.unlisted:
+            yield Text("{count} more orders were refused than are listed.", {"count": self.unlisted})
+        if (refused[:, 5] == k.NO_SHORT).any():
+            yield Text("Short entries were refused: what is traded here cannot be sold short.")
+        if any(fill.reason == "delisted" for fill in fills):
+            yield Text("A delisted position was closed at its last price, which is optimistic.")
+
+
+_EMPTY: Floats = np.empty(0)
+
+
+def _joined(columns: Sequence[Any]) -> NDArray[Any]:
+    return columns[0] if len(columns) == 1 else np.concatenate(columns)
+
+
+def _or_nan(column: Floats | None, columns: _Columns) -> Floats:
+    return np.full(len(columns.bits), math.nan) if column is None else column
+
+
+def _fills(records: Floats, instruments: Sequence[str], row_ns: Ints, plan: Plan) -> tuple[Fill, ...]:
+    names = {code: plan.reason(code) for code in np.unique(records[:, 5]).astype(int).tolist()}
+    columns = records.T
+    sides: list[Literal["buy", "sell"]] = ["buy" if size > 0 else "sell" for size in columns[2].tolist()]
+    return tuple(
+        map(
+            Fill,
+            [instruments[number] for number in columns[1].astype(int).tolist()],
+            row_ns[columns[0].astype(np.int64)].tolist(),
+            sides,
+            columns[3].tolist(),
+            np.abs(columns[2]).tolist(),
+            columns[4].tolist(),
+            [names[code] for code in columns[5].astype(int).tolist()],
+        )
+    )
+
+
+def _pending(x: Sequence[float], instruments: Sequence[str], row_ns: Ints, plan: Plan) -> Iterator[Order]:
+    """Orders that still wait."""
+    for number, name in enumerate(instruments):
+        b = k.BLOCKS + number * k.BLOCK
+        at_ns = int(row_ns[int(x[b + k.DECIDED])]) if x[b + k.OUT] or x[b + k.ORDER] else 0
+        if x[b + k.OUT]:
+            side: Literal["buy", "sell"] = "sell" if x[b + k.QTY] > 0 else "buy"
+            yield Order(name, at_ns, side, plan.reason(int(x[b + k.OUT]) - 1), None, x[b + k.OUT_QTY])
+        if x[b + k.ORDER]:
+            yield Order(
+                name,
+                at_ns,
+                "buy" if x[b + k.ORDER] > 0 else "sell",
+                "entry",
+                None if plan.kind == k.MARKET else x[b + k.ORDER_PRICE],
+            )
+
+
+def _refused(records: Floats, instruments: Sequence[str], row_ns: Ints) -> Iterator[Order]:
+    for row, number, size, price, _, code, side in records.tolist():
+        yield Order(
+            instruments[int(number)],
+            int(row_ns[int(row)]),
+            "buy" if side > 0 else "sell",
+            k.REASONS[int(code)],
+            price or None,
+            abs(size) or None,
+        )
+
+
+# ---------------------------------------------------------------- trades
+
+
+def _trades(
+    records: Floats, window: Window, plan: Plan, x: Sequence[float]
+) -> tuple[tuple[Trade, ...], tuple[Trade, ...]]:
+    """Round trips, from flat to flat, in order of exit; and those that are still open."""
+    closed: list[Trade] = []
+    opened: list[Trade] = []
+    books: dict[int, _Book] = {}
+    names = window.history.instruments
+    for row, number, size, price, fee, code, stop in records.tolist():
+        book = books.get(int(number))
+        if book is None:
+            book = books[int(number)] = _Book()
+        book.add(int(row), size, price, fee, stop, int(code))
+        if book.held == 0.0:
+            closed.append(book.trade(names[int(number)], window, plan))
+            del books[int(number)]
+    for number, book in sorted(books.items()):
+        b = k.BLOCKS + number * k.BLOCK
+        opened.append(book.trade(names[number], window, plan, mark=x[b + k.LAST], end=window.start[number + 1]))
+    return tuple(closed), tuple(opened)
+
+
+class _Book:
+    """The fills of one round trip, added up."""
+
+    __slots__ = ("cost", "entered", "fees", "first", "gone", "held", "last", "most", "proceeds", "risk", "why")
+
+    def __init__(self) -> None:
+        self.first = -1
+        self.last = 0
+        self.held = self.most = self.cost = self.entered = self.proceeds = self.gone = self.fees = self.risk = 0.0
+        self.why = 0
+
+    def add(self, row: int, size: float, price: float, fee: float, stop: float, code: int) -> None:
+        """One fill."""
+        if self.first < 0:
+            self.first = row
+            self.risk = abs(size) * stop
+        self.held += size
+        self.fees += fee
+        self.last = row
+        if code == k.ENTRY:
+            self.cost += abs(size) * price
+            self.entered += size
+            self.most = max(self.most, abs(self.held))
+        else:
+            self.proceeds += abs(size) * price
+            self.gone += abs(size)
+            self.why = code
+
+    def trade(self, name: str, window: Window, plan: Plan, mark: float | None = None, end: int | None = None) -> Trade:
+        """What they make."""
+        side = 1.0 if self.entered > 0 else -1.0
+        entry = self.cost / abs(self.entered)
+        value = self.proceeds if mark is None else self.proceeds + abs(self.held) * mark
+        profit = side * (value - self.cost) - self.fees
+        leave = self.proceeds / self.gone if mark is None else None
+        last = self.last if end is None else end  # the exit's bar may have gone on after it
+        _, high, low, _ = window.prices
+        prices = [entry] if leave is None else [entry, leave]
+        best = max(*prices, float(high[self.first : last].max())) if last > self.first else max(prices)
+        worst = min(*prices, float(low[self.first : last].min())) if last > self.first else min(prices)
+        if side < 0:
+            best, worst = worst, best
+        return Trade(
+            name,
+            "long" if side > 0 else "short",
+            int(window.row_ns[self.first]),
+            entry,
+            None if leave is None else int(window.row_ns[self.last]),
+            leave,
+            self.most,
+            self.fees,
+            profit,
+            profit / self.cost * 100.0,
+            last - self.first,
+            None if leave is None else plan.reason(self.why),
+            self.risk or None,
+            side * (best / entry - 1.0) * 100.0,
+            side * (worst / entry - 1.0) * 100.0,
+        )
