@@ -2,7 +2,7 @@
 
 from watchhamster.formula.evaluators import Program, Stepper
 from watchhamster.formula.functions import functions
-from watchhamster.formula.graph import Bar, Days, Frame, Kind, Value, Values, utc_days
+from watchhamster.formula.graph import Bar, Frame, Kind, Value, Values
 from watchhamster.formula.language import Formula, Library, Sweep, compile_many, parse
 from watchhamster.formula.parsing import HELD
 from watchhamster.formula.table import DAYS, FACTS, LIVE, SERIES, Function, Parameter, describe
@@ -14,7 +14,6 @@ __all__ = [
     "LIVE",
     "SERIES",
     "Bar",
-    "Days",
     "Formula",
     "Frame",
     "Function",
@@ -30,5 +29,4 @@ __all__ = [
     "describe",
     "functions",
     "parse",
-    "utc_days",
 ]

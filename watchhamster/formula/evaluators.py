@@ -21,7 +21,7 @@ import numpy as np
 
 from watchhamster.core.bars import Bars, Ints
 from watchhamster.core.candles import fold_bars
-from watchhamster.core.timeframes import Timeframe, timeframe
+from watchhamster.core.timeframes import UTC, Grid, Timeframe, timeframe
 from watchhamster.formula.graph import (
     COLUMNS,
     NAN,
@@ -33,7 +33,6 @@ from watchhamster.formula.graph import (
     Closure,
     Column,
     Constant,
-    Days,
     Frame,
     Kind,
     Node,
@@ -42,8 +41,15 @@ from watchhamster.formula.graph import (
     Values,
     finite,
     scalars,
-    utc_days,
 )
+
+DAY = timeframe("1d")
+
+
+def everywhere_utc(_instrument: str) -> Grid:
+    """Bars and days by UTC, as of venues that never close."""
+    return UTC
+
 
 V = TypeVar("V")
 
@@ -53,7 +59,6 @@ class _Rows(msgspec.Struct, eq=False):
 
     bars: Bars
     ends_ns: Ints | None  # when each closes; None: of the given bars, whose timeframe nobody asks for
-    adjustment: Array | None
 
 
 Rows: TypeAlias = Mapping[Frame, _Rows]
@@ -107,10 +112,11 @@ def _first(open_ns: int, bar: Bar) -> _Folded:
 class _Fold:
     """A frame's bars as they grow out of shorter ones."""
 
-    def __init__(self, frame: Frame, base: Timeframe) -> None:
+    def __init__(self, frame: Frame, base: Timeframe, grid: Grid) -> None:
         self.frame = frame
         self.longer = timeframe(frame.timeframe)
         self.base = base
+        self.grid = grid
         self.open_ns: int | None = None  # of the bar that is growing; None: none has come
         self.growing: _Folded | None = None  # None: it has closed, or is not complete
 
@@ -118,7 +124,7 @@ class _Fold:
         """The bar that is over because a bar opens at `open_ns`, and when it closed."""
         if self.growing is None or self.open_ns is None:
             return None
-        end_ns = self.longer.next_ns(self.open_ns)
+        end_ns = self.grid.end_ns(self.longer, self.open_ns)
         if open_ns < end_ns:
             return None
         bar, self.growing = self.growing, None
@@ -126,19 +132,19 @@ class _Fold:
 
     def grown(self, bar: Bar) -> tuple[int, int, _Folded | None]:
         """Where the bar that holds this one opens and closes, and itself with this one."""
-        open_ns = self.longer.open_ns(bar.open_ns)
+        open_ns = self.grid.open_ns(self.longer, bar.open_ns)
         grown: _Folded | None = None
         if open_ns != self.open_ns:
             if self.open_ns is not None or bar.open_ns == open_ns:
                 grown = _first(open_ns, bar)
         elif self.growing is not None:
             grown = self.growing.and_then(bar)
-        return open_ns, self.longer.next_ns(open_ns), grown
+        return open_ns, self.grid.end_ns(self.longer, open_ns), grown
 
     def add(self, bar: Bar) -> tuple[int, Bar] | None:
         """The bar that is over with this one, and when it closed."""
         self.open_ns, end_ns, self.growing = self.grown(bar)
-        if self.growing is None or self.base.next_ns(bar.open_ns) < end_ns:
+        if self.growing is None or self.grid.end_ns(self.base, bar.open_ns) < end_ns:
             return None
         closed, self.growing = self.growing, None
         return end_ns, closed
@@ -210,12 +216,14 @@ class _FramedStepper(Stepper[V]):
         steps: Mapping[Frame, _Steps],
         result: Callable[[list[Any]], V],
         base: Timeframe,
+        grids: Callable[[str], Grid],
         folds: Sequence[_Fold],
         fed: Iterable[Frame],
     ) -> None:
         super().__init__(values, steps[OWN], result)
         self._frames = steps
         self._base = base
+        self._grids = grids
         self._folds: dict[str, list[_Fold]] = {}
         for fold in folds:
             self._folds.setdefault(fold.frame.instrument, []).append(fold)
@@ -238,7 +246,7 @@ class _FramedStepper(Stepper[V]):
         closing = []
         for fold in self._folds.get("", ()):
             _open_ns, end_ns, grown = fold.grown(bar)
-            if grown is not None and self._base.next_ns(bar.open_ns) >= end_ns:
+            if grown is not None and self._grids("").end_ns(self._base, bar.open_ns) >= end_ns:
                 closing.append(_event(fold, (end_ns, grown)))
         for *_, frame, longer in sorted(closing, key=_in_time):
             steps = self._frames[frame]
@@ -262,10 +270,11 @@ class _FramedStepper(Stepper[V]):
         for fold in self._folds.get("", ()):
             if (closed := fold.late(bar.open_ns)) is not None:
                 yield _event(fold, closed)
-        until_ns = self._base.next_ns(bar.open_ns)
+        until_ns = self._grids("").end_ns(self._base, bar.open_ns)
         for frame, queue in self._queues.items():
             length = timeframe(frame.timeframe) if frame.timeframe else self._base
-            while queue and (end_ns := length.next_ns(queue[0].open_ns)) <= until_ns:
+            grid = self._grids(frame.instrument)
+            while queue and (end_ns := grid.end_ns(length, queue[0].open_ns)) <= until_ns:
                 other = queue.popleft()
                 yield end_ns, -length.approximate_ns, frame.instrument == "", frame, other
                 if not frame.timeframe:
@@ -289,13 +298,16 @@ class Program:
     """Some nodes of one graph, and what they need, ready to be evaluated together.
 
     `timeframe` is that of the bars that will be given; only formulas with other frames need it. `given` holds the
-    frames whose bars have to be given besides (see `others` of `over` and `stepper`, and `Stepper.feed`).
+    frames whose bars have to be given besides (see `others` of `over` and `stepper`, and `Stepper.feed`). `grids` says
+    where an instrument's bars and days begin; the empty name is that of the bars given.
     """
 
-    def __init__(self, roots: Sequence[Node], timeframe: Timeframe | None = None, days: Days = utc_days) -> None:
+    def __init__(
+        self, roots: Sequence[Node], timeframe: Timeframe | None = None, grids: Callable[[str], Grid] = everywhere_utc
+    ) -> None:
         self.roots = tuple(roots)
         self.timeframe = timeframe
-        self.days = days
+        self.grids = grids
         needed: dict[int, Node] = {}
         waiting = list(roots)
         while waiting:
@@ -343,21 +355,21 @@ class Program:
     def rows(self, bars: Bars, others: Mapping[Frame, Bars]) -> dict[Frame, _Rows]:
         """The closed bars of every frame."""
         if not self.frames:
-            return {OWN: _Rows(bars, None, _adjustments(bars))}
+            return {OWN: _Rows(bars, None)}
         assert self.timeframe is not None, "other frames can only be told apart from bars of a known timeframe"
         found: dict[Frame, _Rows] = {}
         for frame in (OWN, *self.given):
             rows = bars if frame == OWN else others.get(frame, _EMPTY)
-            found[frame] = _Rows(rows, _ends(rows, self.timeframe), _adjustments(rows))
+            found[frame] = _Rows(rows, _ends(rows, self.timeframe, self.grids(frame.instrument)))
         for frame in self.frames:
             if frame in found:
                 continue
             length = timeframe(frame.timeframe)
             longer = others.get(frame)
             if longer is None:
-                found[frame] = _folded(found[Frame(frame.instrument)], length)
+                found[frame] = _folded(found[Frame(frame.instrument)], length, self.grids(frame.instrument))
             else:
-                found[frame] = _Rows(longer, _ends(longer, length), _adjustments(longer))
+                found[frame] = _Rows(longer, _ends(longer, length, self.grids(frame.instrument)))
         return found
 
     def _columns(
@@ -374,7 +386,7 @@ class Program:
             if index in columns:
                 continue
             if isinstance(operation, Series):
-                columns[index] = self._leaf(rows[operation.frame], operation.name, inputs)
+                columns[index] = self._leaf(rows[operation.frame].bars, operation, inputs)
                 continue
             if isinstance(operation, Align):
                 (inner,) = node.arguments
@@ -388,16 +400,16 @@ class Program:
                         del columns[argument]
         return columns
 
-    def _leaf(self, rows: _Rows, name: str, inputs: Mapping[str, Array]) -> Array:
-        bars = rows.bars
+    def _leaf(self, bars: Bars, series: Series, inputs: Mapping[str, Array]) -> Array:
+        name = series.name
         if name in COLUMNS:
             return finite(getattr(bars, name))
         if name == "open_ns":
             return bars.open_ns
         if name == "day":
-            return self.days(bars.open_ns)
+            return _days(bars.open_ns, self.grids(series.frame.instrument))
         if name == "adjustment":
-            return np.ones(len(bars)) if rows.adjustment is None else finite(rows.adjustment)
+            return np.ones(len(bars)) if bars.adjustment is None else finite(bars.adjustment)
         given = inputs.get(name)
         if given is None:
             return np.full(len(bars), NAN)
@@ -449,7 +461,7 @@ class Program:
             assert node.frame is not None
             its = steps[node.frame]
             if isinstance(operation, Series):
-                if (read := self._reader(operation.name)) is None:
+                if (read := self._reader(operation)) is None:
                     its.inputs.append((place, operation.name))
                 else:
                     its.columns.append((place, read))
@@ -465,55 +477,60 @@ class Program:
             return Stepper(values, steps[OWN], result)
         assert self.timeframe is not None
         fed = [frame for frame in rows if frame != OWN and (frame in self.given or frame in others)]
-        folds = [_Fold(frame, self.timeframe) for frame in rows if frame.timeframe and frame not in fed]
+        folds = [
+            _Fold(frame, self.timeframe, self.grids(frame.instrument))
+            for frame in rows
+            if frame.timeframe and frame not in fed
+        ]
         for fold in folds:
-            for bar in _tail(rows[Frame(fold.frame.instrument)], fold.longer):
+            for bar in _tail(rows[Frame(fold.frame.instrument)].bars, fold):
                 fold.late(bar.open_ns)
                 fold.add(bar)
-        stepper = _FramedStepper(values, steps, result, self.timeframe, folds, fed)
+        stepper = _FramedStepper(values, steps, result, self.timeframe, self.grids, folds, fed)
         for frame in fed:
             for candle in early[frame].candles(frame.instrument, frame.timeframe, "live"):
                 stepper.feed(frame, candle)
         return stepper
 
-    def _reader(self, name: str) -> Callable[[Any], Any] | None:
+    def _reader(self, series: Series) -> Callable[[Any], Any] | None:
         """How a column is read of a bar; None: it is an input."""
+        name = series.name
         if name in COLUMNS or name == "open_ns":
             return operator.attrgetter(name)
         if name == "day":
-            days = self.days
-            return lambda bar: int(days(np.array([bar.open_ns], np.int64))[0])
+            grid = self.grids(series.frame.instrument)
+            return lambda bar: grid.open_ns(DAY, bar.open_ns)
         return _adjustment if name == "adjustment" else None
 
 
 _EMPTY = Bars.empty()
 
 
-def _adjustments(bars: Bars) -> Array | None:
-    return getattr(bars, "adjustment", None)
-
-
-def _ends(bars: Bars, length: Timeframe) -> Ints:
-    if length.ns is not None:
+def _ends(bars: Bars, length: Timeframe, grid: Grid) -> Ints:
+    if length.ns is not None and grid is UTC:
         return bars.open_ns + length.ns
-    return np.array([length.next_ns(t) for t in bars.open_ns.tolist()], np.int64)
+    return np.array([grid.end_ns(length, t) for t in bars.open_ns.tolist()], np.int64)
 
 
-def _folded(rows: _Rows, length: Timeframe) -> _Rows:
+def _days(times: Ints, grid: Grid) -> Ints:
+    """Where the day that holds each moment begins."""
+    if grid is UTC:
+        assert DAY.ns is not None
+        return times - times % DAY.ns
+    return np.array([grid.open_ns(DAY, t) for t in times.tolist()], np.int64)
+
+
+def _folded(rows: _Rows, length: Timeframe, grid: Grid) -> _Rows:
     """The complete longer bars of these."""
     bars = rows.bars
     if len(bars) == 0:
-        return _Rows(_EMPTY, np.empty(0, np.int64), None)
+        return _Rows(_EMPTY, np.empty(0, np.int64))
     assert rows.ends_ns is not None
-    longer = fold_bars(bars, length)
-    ends_ns = _ends(longer, length)
+    longer = fold_bars(bars, length, grid)
+    ends_ns = _ends(longer, length, grid)
     first = int(longer.open_ns[0] != bars.open_ns[0])
-    stop = len(longer) - int(ends_ns[-1] > rows.ends_ns[-1])
-    longer, ends_ns = longer.slice(first, max(first, stop)), ends_ns[first : max(first, stop)]
-    adjustment = None
-    if rows.adjustment is not None:
-        adjustment = rows.adjustment[np.searchsorted(bars.open_ns, ends_ns) - 1]
-    return _Rows(longer, ends_ns, adjustment)
+    stop = max(first, len(longer) - int(ends_ns[-1] > rows.ends_ns[-1]))
+    return _Rows(longer.slice(first, stop), ends_ns[first:stop])
 
 
 def _aligned(column: Array, inner: _Rows, outer: _Rows) -> Array:
@@ -530,8 +547,7 @@ def _known(rows: _Rows, own: _Rows) -> tuple[_Rows, Bars]:
     until_ns = own.ends_ns[-1] if len(own.ends_ns) else -(1 << 62)
     count = int(np.searchsorted(rows.ends_ns, until_ns, side="right"))
     bars = rows.bars
-    adjustment = None if rows.adjustment is None else rows.adjustment[:count]
-    return _Rows(bars.slice(0, count), rows.ends_ns[:count], adjustment), bars.slice(count, len(bars))
+    return _Rows(bars.slice(0, count), rows.ends_ns[:count]), bars.slice(count, len(bars))
 
 
 def _last(column: Any, kind: Kind) -> Any:
@@ -543,13 +559,10 @@ def _last(column: Any, kind: Kind) -> Any:
     return scalars(column[-1:])[0]
 
 
-def _tail(rows: _Rows, length: Timeframe) -> Iterator[Bar]:
-    """The bars from where the last longer one begins, after the first one."""
-    bars = rows.bars
+def _tail(bars: Bars, fold: _Fold) -> Iterator[Bar]:
+    """The first bar, and those from where the last longer one begins."""
     if len(bars) == 0:
         return
-    start = int(np.searchsorted(bars.open_ns, length.open_ns(int(bars.open_ns[-1]))))
+    start = int(np.searchsorted(bars.open_ns, fold.grid.open_ns(fold.longer, int(bars.open_ns[-1]))))
     for at in sorted({0, *range(start, len(bars))}):
-        adjustment = 1.0 if rows.adjustment is None else float(rows.adjustment[at])
-        row = {name: float(getattr(bars, name)[at]) for name in COLUMNS}
-        yield _Folded(open_ns=int(bars.open_ns[at]), adjustment=adjustment, **row)
+        yield from bars.slice(at, at + 1).candles(fold.frame.instrument, "", "live")

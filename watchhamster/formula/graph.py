@@ -9,7 +9,8 @@ instrument. Such bars are a `Frame`; an `Align` node carries a value from one fr
 bar that had closed when this one closes, so nothing is known before its time. Bars that began before the first one
 given are not complete, and are left out.
 
-Both ways give the same bits. Where numpy's own function would not (`**`), the array evaluator loops over the scalar one.
+Both ways give the same bits. Where numpy's own function would not (`**`), the array evaluator loops over the
+scalar one.
 
 **Undefined** is a third value: NaN for numbers (an infinity is one too: nothing here is ever infinite), None for
 conditions one bar at a time, and in arrays of conditions 1 is true, -1 false and 0 undefined, so that `and`, `or` and
@@ -30,9 +31,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from watchhamster.core.bars import Ints
-from watchhamster.core.timeframes import SECOND_NS
-
 Kind = Literal["number", "bool"]
 Value: TypeAlias = float | bool | None
 Array: TypeAlias = NDArray[Any]  # float64 for numbers, int8 for conditions
@@ -40,13 +38,7 @@ Column: TypeAlias = Array | float  # a node's values over bars; a constant is no
 Closure: TypeAlias = Callable[[], None]
 NAN = math.nan
 COLUMNS = ("open", "high", "low", "close", "volume", "value")
-Days: TypeAlias = Callable[[Ints], Ints]  # moments to where the day that holds each begins; all in ns
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
-
-
-def utc_days(moments: Ints) -> Ints:
-    """Days from midnight to midnight UTC, which are also those of Upbit (09:00 in Korea)."""
-    return moments - moments % (86400 * SECOND_NS)
 
 
 class Bar(Protocol):

@@ -9,18 +9,17 @@ import ast
 import itertools
 import re
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from watchhamster.core.bars import Bars
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
-from watchhamster.core.timeframes import Timeframe
+from watchhamster.core.timeframes import Grid, Timeframe
 from watchhamster.formula.evaluators import Program, Stepper
 from watchhamster.formula.graph import (
     NOTHING,
     Array,
-    Days,
     Frame,
     Graph,
     Kind,
@@ -44,7 +43,7 @@ class Words(TypedDict, total=False):
     instruments: Collection[str] | None
     inputs: tuple[str, ...]
     library: Saved
-    days: Days
+    grids: Callable[[str], Grid]
 
 
 class Formula:
@@ -67,7 +66,7 @@ class Formula:
         self.kind: Kind = root.kind
         self.warm_up = root.warm_up
         self.first_value = root.first_value
-        self._program = Program([root], scope.timeframe, scope.days)
+        self._program = Program([root], scope.timeframe, scope.grids)
         self.given = self._program.given
 
     def __repr__(self) -> str:
@@ -103,9 +102,10 @@ class Formula:
         formula = self.with_parameters(parameters) if parameters else self
         return formula._program.stepper_of_first(history, others)
 
-    def program_with_parts(self) -> Program:
-        """The formula, then its parts in order, to be evaluated together."""
-        return Program([self.root, *self.parts.values()], self.scope.timeframe, self.scope.days)
+    def program_with_parts(self, grid: Grid | None = None) -> Program:
+        """The formula, then its parts in order, to be evaluated together; `grid`: of the instrument it is for."""
+        grids = self.scope.grids if grid is None else (lambda name: self.scope.grids(name) if name else grid)
+        return Program([self.root, *self.parts.values()], self.scope.timeframe, grids)
 
 
 def parse(text: str, parameters: Mapping[str, float] | None = None, **scope: Unpack[Words]) -> Formula:
@@ -124,7 +124,7 @@ def compile_many(
     """Several formulas as one program, which computes what they share once. Raises `UsageError` as `parse` does."""
     graph, where = Graph(), Scope(**scope)
     roots = [_parse(text, parameters or {}, graph, where).root for text in texts]
-    return Program(roots, where.timeframe, where.days)
+    return Program(roots, where.timeframe, where.grids)
 
 
 def _parse(text: str, parameters: Mapping[str, float], graph: Graph, scope: Scope) -> Formula:
@@ -217,7 +217,7 @@ class Sweep:
         if len(self._graph) > 100_000:
             self._begin()
         roots = [Parser(text, parameters, self._graph, self._scope).formula() for text in self.texts]
-        return Program(roots, self._scope.timeframe, self._scope.days)
+        return Program(roots, self._scope.timeframe, self._scope.grids)
 
     def over(self, parameters: Mapping[str, float]) -> tuple[Values, ...]:
         """Each formula's value on every bar. Raises `UsageError` as `parse` does."""

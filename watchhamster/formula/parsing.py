@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import difflib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from keyword import iskeyword
 from typing import Protocol
@@ -20,10 +20,11 @@ import msgspec
 
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
-from watchhamster.core.timeframes import COMMON, SECOND_NS, Timeframe, timeframe
+from watchhamster.core.timeframes import COMMON, SECOND_NS, Grid, Timeframe, timeframe
 from watchhamster.formula import graph as g
+from watchhamster.formula.evaluators import everywhere_utc
 from watchhamster.formula.functions import FUNCTIONS
-from watchhamster.formula.graph import NOTHING, OWN, Align, Days, Frame, Graph, Node, utc_days
+from watchhamster.formula.graph import NOTHING, OWN, Align, Frame, Graph, Node
 from watchhamster.formula.rolling import Session
 from watchhamster.formula.table import DAYS, FACTS, LIVE, PERIOD_MAX, SERIES, Function, Parameter
 
@@ -73,14 +74,14 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 
     `timeframe` is that of the bars; without it any longer timeframe is taken for one, and nothing can be evaluated that
     names one. `instruments` may be named in `of`; None: any. `inputs` are numbers given with each bar, such as
-    `entry_price`. `days` says where the days of `today` begin.
+    `entry_price`. `grids` says where an instrument's bars and days begin; the empty name is that of the formula's own.
     """
 
     timeframe: Timeframe | None = None
     instruments: Collection[str] | None = None
     inputs: tuple[str, ...] = ()
     library: Saved = _NoneSaved()
-    days: Days = utc_days
+    grids: Callable[[str], Grid] = everywhere_utc
 
 
 # ---------------------------------------------------------------- refusals
@@ -143,7 +144,7 @@ def _read(source: str) -> ast.expr:
     return ast.parse(source, mode="eval").body
 
 
-RESERVED = frozenset((*SERIES, *LIVE, *DAYS, *HELD, "adjustment", "open_ns", "day"))
+RESERVED = frozenset((*SERIES, *LIVE, *DAYS, "adjustment", "open_ns", "day"))
 
 
 def check_name(name: str, position: int) -> None:
