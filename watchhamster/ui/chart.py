@@ -36,7 +36,7 @@ from PySide6.QtWidgets import QMenu, QToolButton, QToolTip, QVBoxLayout, QWidget
 
 from watchhamster.core.bars import Bars, Span
 from watchhamster.core.instruments import InstrumentInfo
-from watchhamster.core.market import Action, Candle
+from watchhamster.core.market import Candle
 from watchhamster.core.sessions import Calendar
 from watchhamster.core.text import _, pgettext
 from watchhamster.core.timeframes import SECOND_NS, Timeframe
@@ -93,7 +93,7 @@ class ChartView(QWidget):
         self._calendar: Calendar | None = None
         self._raw: list[Bars] = []  # pieces as they came, where they have factors to adjust prices with
         self._adjusted = False
-        self._actions: Sequence[Action] = ()
+        self._paid: Sequence[Mark] = ()  # what was distributed
         self._pyramid = Pyramid(Bars.empty(), Slots(self._timeframe))
         self._style = ChartStyle()
         self._spans: Sequence[Span] = ()
@@ -126,7 +126,7 @@ class ChartView(QWidget):
         self._latest.hide()
         self._adjust = QToolButton(self)
         self._adjust.setCheckable(True)
-        self._adjust.clicked.connect(self._toggle_adjusted)
+        self._adjust.clicked.connect(self.toggle_adjusted)
         self._adjust.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # it is in the menu, too
         self._adjust.hide()
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
@@ -147,17 +147,21 @@ class ChartView(QWidget):
         *,
         simulated: bool = False,
         calendar: Calendar | None = None,
+        adjusted: bool = False,
     ) -> None:
         """Show another series, from its newest candle back. Lines, marks and spans of the former go.
 
-        With a calendar its nights, weekends and holidays take no room, and times are those of its exchange.
+        With a calendar its nights, weekends and holidays take no room, and times are those of its exchange. `adjusted`
+        prices can be compared across what was distributed, where the bars have factors for that.
         """
         self._instrument, self._info, self._simulated = instrument, info, simulated
         self._timeframe = timeframe_of(timeframe) if isinstance(timeframe, str) else timeframe
         has_sessions = calendar is not None and self._timeframe.approximate_ns < 30 * 86400 * SECOND_NS
         self._calendar = calendar if has_sessions else None
         self._raw = [bars] if bars.adjustment is not None else []
-        self._actions = ()
+        self._paid = _distributions(self._raw)
+        self._adjusted = adjusted
+        self._adjust.setChecked(adjusted)
         self._pyramid = Pyramid(self._shown(bars), self._slots(bars))
         self._spans, self._marks, self._lines, self._notes = (), (), {}, {}
         self._forming, self._dragged, self._cross = None, None, None
@@ -179,6 +183,7 @@ class ChartView(QWidget):
             if not self._raw:
                 self._raw = [self._pyramid.bars()]
             self._raw.append(bars)
+            self._paid = _distributions(self._raw)
         self._pyramid.add(self._shown(bars))
         self._series_changed()
 
@@ -500,7 +505,10 @@ class ChartView(QWidget):
         self._adjust.move(theme.BETWEEN, int(plot.bottom() / dpr) - self._adjust.height() - theme.BETWEEN)
         self._adjust.setVisible(bool(self._raw))
 
-    def _toggle_adjusted(self) -> None:
+    def toggle_adjusted(self) -> None:
+        """Adjusted prices, or as traded; nothing changes where there is nothing to adjust for."""
+        if not self._raw:
+            return
         self.set_adjusted(not self._adjusted)
         self.adjusted_changed.emit(self._adjusted)
 
@@ -547,7 +555,7 @@ class ChartView(QWidget):
             self._style,
             *self._ticks,
             self._spans,
-            self._marks,
+            (*self._paid, *self._marks),
             self._forming,
         )
 
@@ -740,7 +748,7 @@ class ChartView(QWidget):
         add(_("Hollow candles"), lambda: self._restyle(hollow=not style.hollow), checked=style.hollow)
         add(_("Volume"), lambda: self._restyle(volume=not style.volume), checked=style.volume)
         if self._raw:
-            add(_("Prices adjusted for dividends"), self._toggle_adjusted, checked=self._adjusted)
+            add(_("Prices adjusted for dividends"), self.toggle_adjusted, checked=self._adjusted)
         menu.addSeparator()
         add(_("Newest candles"), self.jump_to_latest)
         add(_("Reset the view"), self.reset_view)
@@ -814,6 +822,24 @@ class ChartView(QWidget):
             self._lines[line.id] = line  # where it was dropped, until its owner says otherwise
             self.line_moved.emit(line.id, line.price)
         self._canvas.update_overlay()
+
+
+def _distributions(pieces: Sequence[Bars]) -> list[Mark]:
+    """A mark where the factors step: the first bar that trades without a dividend or a distributed gain."""
+    if not pieces:
+        return []
+    bars = Bars.merged(pieces) if len(pieces) > 1 else pieces[0]
+    factor = bars.adjustment
+    if factor is None or len(factor) < 2:
+        return []
+    ratio = factor[:-1] / factor[1:]
+    marks = []
+    for i in np.flatnonzero(np.abs(ratio - 1.0) > 1e-9).tolist():
+        amount = float(bars.close[i]) * (1.0 - float(ratio[i]))
+        at_ns = int(bars.open_ns[i + 1])
+        words = _("Distributed: {amount} a share").format(amount=fmt.size(amount))
+        marks.append(Mark(("paid", at_ns), at_ns, None, "paid", words))
+    return marks
 
 
 class _Canvas(pg.PlotWidget):
@@ -943,7 +969,7 @@ class _Canvas(pg.PlotWidget):
             letters = t.lettering("small", tick.strong, dpr)
             width = letters.width(tick.label)
             x = frame.x_of(slots.since(tick.ns)) - width // 2
-            if x < end + 8 * dpr or x < 0:
+            if x < end + 8 * dpr or x < 0 or x + width > frame.width:
                 continue
             p.setFont(letters.font)
             p.setPen(t.text if tick.strong else t.secondary)

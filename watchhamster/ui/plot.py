@@ -47,7 +47,8 @@ class PriceLine(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """Something that happened, shown at its candle: an alert (`sign` is its severity) or a fill (`buy`, `sell`)."""
+    """Something that happened, shown at its candle: an alert (`sign` is its severity), a fill (`buy`, `sell`), a
+    distribution (`paid`)."""
 
     id: Any
     at_ns: int
@@ -321,6 +322,8 @@ def mark_sign(sign: str, t: Tokens) -> tuple[str, QColor, bool]:
     """A mark's glyph and colour, and whether it belongs below its candle."""
     if sign in ("buy", "sell"):
         return ("▲", t.up, True) if sign == "buy" else ("▼", t.down, False)
+    if sign == "paid":
+        return "D", t.secondary, True
     known = t.sign(sign)
     return known.glyph, known.colour, False
 

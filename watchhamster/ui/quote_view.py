@@ -23,7 +23,7 @@ from PySide6.QtWidgets import (
 from watchhamster.core.instruments import Headline, InstrumentInfo
 from watchhamster.core.market import Ticker
 from watchhamster.core.sessions import Session
-from watchhamster.core.text import _
+from watchhamster.core.text import _, pgettext
 from watchhamster.core.timeframes import SECOND_NS
 from watchhamster.ui import format as fmt
 from watchhamster.ui import theme
@@ -118,7 +118,7 @@ class QuoteView(Translated, QWidget):
         rows: list[Row] = [(_("Price"), f"{self._price(regular)} {unit}".strip(), rate)]
         if rate is not None and before is not None:
             change = fmt.change(regular - before, self._info.steps if self._info else None, at=regular)
-            rows.append((_("Change"), f"{change}  {fmt.percent(rate, arrow=False)}", rate))
+            rows.append((pgettext("column", "Change"), f"{change}  {fmt.percent(rate, arrow=False)}", rate))
         if ticker.regular is not None:
             extended = ticker.price / ticker.regular - 1
             told = f"{self._price(ticker.price)}  {fmt.percent(extended, arrow=False)}"

@@ -100,6 +100,7 @@ class Session(QObject):
         self._news: dict[str, tuple[int, list[Headline]]] = {}  # by instrument, and when they came
         self.lookup = Lookup(engine, errands, self)
         self.caution = CautionBox(shell)
+        self._adjusted_ones: set[str] = set()  # instruments whose prices are shown adjusted
         self._adding = False  # what the search finds is put on the watch list
         self.watch_list = WatchList(engine, errands, shell.messages)
         self.alerts = AlertBook(engine, errands)
@@ -164,6 +165,7 @@ class Session(QObject):
     async def _first_look(self) -> None:
         saved = await self.engine.layout(LAYOUT)
         place: dict[str, str] = json.loads(saved) if saved else {}
+        self._adjusted_ones = set(place.get("adjusted", "").split())
         self.lookup.known = await self.engine.instruments()
         self.watch_list.read()
         self.alerts.read()
@@ -204,6 +206,7 @@ class Session(QObject):
                 "instrument": self.instrument,
                 "timeframe": self.timeframe,
                 "state": base64.b64encode(self.desk.state()).decode(),
+                "adjusted": " ".join(sorted(self._adjusted_ones)),
             }
             await self.engine.save_layout(LAYOUT, json.dumps(place).encode())
         self.shell.messages.finish()
@@ -285,7 +288,14 @@ class Session(QObject):
 
     def _set_series(self, instrument: str, name: str, bars: Bars) -> None:
         info, calendar = self.engine.info(instrument), self.engine.calendar(instrument)
-        self.chart.set_series(instrument, name, bars, info, simulated=self._simulated(), calendar=calendar)
+        adjusted = instrument in self._adjusted_ones
+        self.chart.set_series(
+            instrument, name, bars, info, simulated=self._simulated(), calendar=calendar, adjusted=adjusted
+        )
+
+    def _adjusted(self, adjusted: bool) -> None:
+        """Remember it for the instrument."""
+        (self._adjusted_ones.add if adjusted else self._adjusted_ones.discard)(self.instrument)
 
     def _not_loaded(self, number: int, error: Exception) -> None:
         if not isinstance(error, WatchHamsterError):
@@ -324,7 +334,8 @@ class Session(QObject):
             self.load_chart()
         for candle in news.closed.get(key, ()):
             self.chart.append_closed(candle)
-        forming = self.engine.forming(*key) if self.instrument in news.trades else news.candles.get(key)
+        moved = self.instrument in news.trades or self.instrument in news.tickers
+        forming = self.engine.forming(*key) if moved else news.candles.get(key)
         if forming is not None:
             self.chart.update_forming(forming)
         self.chart.refresh(self.engine.clock.now_ns())
@@ -598,6 +609,7 @@ class Session(QObject):
         self.chart.set_marks(marks)
 
     def _mark_clicked(self, alert_id: object) -> None:
+        """An alert comes to the front; of what was distributed the tooltip says all there is."""
         for alert in self.alerts.alerts():
             if alert.id == alert_id:
                 self.show_alert(alert)
@@ -657,6 +669,7 @@ class Session(QObject):
         chart.line_removed.connect(self._line_removed)
         chart.mark_clicked.connect(self._mark_clicked)
         chart.history_needed.connect(self._older)
+        chart.adjusted_changed.connect(self._adjusted)
         self.watch_list.chosen.connect(self.choose)
         self.watch_list.add_wanted.connect(self._search_to_add)
         self.rules.lookup = self.lookup
@@ -720,6 +733,7 @@ class Session(QObject):
                 lambda dock=dock: _("Show or hide: {name}").format(name=dock.windowTitle()),  # type: ignore[misc]
                 lambda dock=dock: dock.setVisible(not dock.isVisible()),  # type: ignore[misc]
             )
+        add("adjusted", lambda: _("Prices adjusted for dividends, or as traded"), self.chart.toggle_adjusted)
         add("theme", lambda: _("Switch between dark and light"), self._switch_theme)
         add("language", lambda: _("Switch between Korean and English"), self._switch_language)
 
