@@ -440,12 +440,12 @@
     }
   }
 
-  function paintTrades({ ink, x, y, bottom }) {
+  function paintTrades({ ink, x, y, right }) {
     const seen = [];
     for (let n = 0; n < entries.length; n += 1) {
       if (exitPlaces[n] >= view.from && entryPlaces[n] <= view.to && ofShown(n)) seen.push(n);
     }
-    const size = seen.length > 400 ? 2.5 : seen.length > 120 ? 4 : 6;
+    const size = Math.max(2, Math.min(6, right / Math.max(1, seen.length) / 3));
     for (const n of seen) {
       const x0 = x(entryPlaces[n]), x1 = x(exitPlaces[n]);
       const y0 = y(trades.entry_price[n]), y1 = y(trades.exit_price[n] === null ? shown.close[shown.close.length - 1] : trades.exit_price[n]);
@@ -459,8 +459,8 @@
       ink.setLineDash([]);
       // A triangle up is a buy, down a sell: entry and exit of a long one, the other way round of a short one.
       const long = trades.side[n] === 0;
-      triangle(ink, x0, y0, long ? size : -size, bottom);
-      if (exits[n] !== null) triangle(ink, x1, y1, long ? -size : size, bottom);
+      triangle(ink, x0, y0, long ? size : -size);
+      if (exits[n] !== null) triangle(ink, x1, y1, long ? -size : size);
     }
   }
   function triangle(ink, x, y, size) {

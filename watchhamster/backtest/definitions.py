@@ -21,7 +21,7 @@ GROUPS: Final[Mapping[Group, Text]] = {
     "return": Text("Return"),
     "ratio": Text("Return for the risk"),
     "risk": Text("Risk"),
-    "trade": Text("Trades"),
+    "trade": Text("Closed trades"),
     "activity": Text("Activity and costs"),
 }
 
@@ -212,7 +212,7 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
         ),
         Definition(
             "trades",
-            Text("Trades"),
+            Text("Closed trades"),
             "count",
             "neither",
             "trade",

@@ -269,20 +269,20 @@ def _t(text: Text) -> str:
 def _reason(reason: str) -> str:
     """Why a position ended: our own words translated, an exit's name as its author wrote it."""
     own = {
-        "stop": Text("stop"),
-        "target": Text("target"),
-        "trail": Text("trailing stop"),
-        "break_even": Text("break-even"),
-        "time": Text("time"),
-        "reverse": Text("reversal"),
-        "liquidated": Text("liquidated"),
-        "delisted": Text("delisted"),
-        "end": Text("end of the data"),
-        "signal": Text("signal"),
-        "cash": Text("too little cash"),
-        "entry": Text("entry"),
+        "entry": pgettext("reason", "entry"),
+        "signal": pgettext("reason", "signal"),
+        "stop": pgettext("reason", "stop"),
+        "target": pgettext("reason", "target"),
+        "trail": pgettext("reason", "trailing stop"),
+        "break_even": pgettext("reason", "break-even"),
+        "time": pgettext("reason", "time"),
+        "reverse": pgettext("reason", "reversal"),
+        "liquidated": pgettext("reason", "liquidated"),
+        "delisted": pgettext("reason", "delisted"),
+        "end": pgettext("reason", "end of the data"),
+        "cash": pgettext("reason", "too little cash"),
     }
-    return say(own[reason]) if reason in own else reason
+    return own.get(reason, reason)
 
 
 def _grouped(value: float, digits: int) -> str:
@@ -439,8 +439,9 @@ def _charts(result: Result, candles: Mapping[str, Bars]) -> str:
     charts = [
         f'<figure id="equity"><figcaption><b>{escape(_("Equity"))}</b>'
         f'<span class="key">{escape(_("strategy"))}</span><span class="key hold">{escape(_("buy and hold"))}</span>'
-        f'<output></output><span class="right"><button id="reset" hidden>{escape(_("All"))}</button> '
-        f'<button id="log" aria-pressed="false">{escape(_("log"))}</button></span></figcaption></figure>',
+        f'<output></output><span class="right"><button id="reset" hidden>{escape(pgettext("zoom", "All"))}</button> '
+        f'<button id="log" aria-pressed="false">{escape(pgettext("scale", "log"))}</button></span>'
+        "</figcaption></figure>",
         _figure("drawdown", _("Drawdown")),
     ]
     names = [name for name, bars in candles.items() if len(bars)]
@@ -480,7 +481,7 @@ def _numbers(metrics: Metrics) -> str:
             if d.group == group
         ]
         groups.append(f"<div><h3>{_t(label)}</h3>{_table((), rows, 'numbers')}</div>")
-    return _section(_("All numbers"), f'<div class="columns">{"".join(groups)}</div>')
+    return _section(_("All numbers"), f'<div class="flow">{"".join(groups)}</div>', "long")
 
 
 def _months(result: Result) -> str:
@@ -606,7 +607,12 @@ def _drawdowns(result: Result) -> str:
 def _trust(trust: Trust | None) -> str:
     if trust is None:
         return ""
-    marks = {"good": "● " + _("good"), "fair": "◐ " + _("fair"), "poor": "○ " + _("poor"), "unknown": NOTHING}
+    marks = {
+        "good": "● " + pgettext("mark", "good"),
+        "fair": "◐ " + pgettext("mark", "fair"),
+        "poor": "○ " + pgettext("mark", "poor"),
+        "unknown": NOTHING,
+    }
     rows = [
         (
             f"<td><b>{_t(check.label)}</b></td>",
@@ -692,7 +698,7 @@ def _map(one: HeatMap, label: str) -> str:
 def _trades(result: Result) -> str:
     count = len(result.trades) + len(result.open_trades)
     if not count:
-        return _section(_("Trades"), f"<p>{escape(_('It never traded.'))}</p>")
+        return _section(_("Trades ({count})").format(count=0), f"<p>{escape(_('It never traded.'))}</p>")
     columns = [
         ("n", "#", ""),
         *((("instrument", _("Instrument"), "left"),) if len(result.instruments) > 1 else ()),

@@ -484,7 +484,7 @@ def _trades_check(metrics: Metrics) -> Check:
     n = metrics.trades
     return Check(
         "trades",
-        Text("Trades"),
+        Text("Closed trades"),
         Text("{n:,}", {"n": n}),
         _mark(n >= 100, n >= FEWEST_TRADES),
         Text("it made only {n} trades", {"n": n}) if n < 100 else Text("it made {n:,} trades", {"n": n}),
