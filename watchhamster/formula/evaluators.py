@@ -43,7 +43,7 @@ from watchhamster.formula.graph import (
     scalars,
 )
 
-DAY = timeframe("1d")
+DAY, MINUTE = timeframe("1d"), timeframe("1m")
 
 
 def everywhere_utc(_instrument: str) -> Grid:
@@ -135,7 +135,7 @@ class _Fold:
         open_ns = self.grid.open_ns(self.longer, bar.open_ns)
         grown: _Folded | None = None
         if open_ns != self.open_ns:
-            if self.open_ns is not None or bar.open_ns == open_ns:
+            if self.open_ns is not None or bar.open_ns <= _first_ns(self.grid, self.base, self.longer, open_ns):
                 grown = _first(open_ns, bar)
         elif self.growing is not None:
             grown = self.growing.and_then(bar)
@@ -367,7 +367,9 @@ class Program:
             length = timeframe(frame.timeframe)
             longer = others.get(frame)
             if longer is None:
-                found[frame] = _folded(found[Frame(frame.instrument)], length, self.grids(frame.instrument))
+                found[frame] = _folded(
+                    found[Frame(frame.instrument)], self.timeframe, length, self.grids(frame.instrument)
+                )
             else:
                 found[frame] = _Rows(longer, _ends(longer, length, self.grids(frame.instrument)))
         return found
@@ -407,13 +409,16 @@ class Program:
         if name == "open_ns":
             return bars.open_ns
         if name == "day":
-            return _days(bars.open_ns, self.grids(series.frame.instrument))
+            return self._days(series).all(bars.open_ns)
         if name == "adjustment":
             return np.ones(len(bars)) if bars.adjustment is None else finite(bars.adjustment)
         given = inputs.get(name)
         if given is None:
             return np.full(len(bars), NAN)
         return finite(np.ascontiguousarray(given, np.float64))
+
+    def _days(self, series: Series) -> _Days:
+        return _Days(self.grids(series.frame.instrument), self.timeframe or MINUTE)
 
     # -- one bar at a time
 
@@ -498,8 +503,8 @@ class Program:
         if name in COLUMNS or name == "open_ns":
             return operator.attrgetter(name)
         if name == "day":
-            grid = self.grids(series.frame.instrument)
-            return lambda bar: grid.open_ns(DAY, bar.open_ns)
+            days = self._days(series)
+            return lambda bar: days.of(bar.open_ns)
         return _adjustment if name == "adjustment" else None
 
 
@@ -512,15 +517,36 @@ def _ends(bars: Bars, length: Timeframe, grid: Grid) -> Ints:
     return np.array([grid.end_ns(length, t) for t in bars.open_ns.tolist()], np.int64)
 
 
-def _days(times: Ints, grid: Grid) -> Ints:
-    """Where the day that holds each moment begins."""
+def _first_ns(grid: Grid, base: Timeframe, length: Timeframe, open_ns: int) -> int:
+    """Where the first shorter bar of a longer one may begin: at its own beginning, or with the first session."""
     if grid is UTC:
-        assert DAY.ns is not None
-        return times - times % DAY.ns
-    return np.array([grid.open_ns(DAY, t) for t in times.tolist()], np.int64)
+        return open_ns
+    room = grid.room(base, open_ns, grid.end_ns(length, open_ns))
+    return room[0][0] if room else open_ns
 
 
-def _folded(rows: _Rows, length: Timeframe, grid: Grid) -> _Rows:
+class _Days:
+    """To each moment where its day begins: with midnight, or with its first session."""
+
+    def __init__(self, grid: Grid, base: Timeframe) -> None:
+        self._grid = grid
+        self._base = base
+        self._known: tuple[int, int] = (-1, 0)  # the last midnight asked for, and where that day begins
+
+    def of(self, moment: int) -> int:
+        midnight = self._grid.open_ns(DAY, moment)
+        if midnight != self._known[0]:
+            self._known = midnight, _first_ns(self._grid, self._base, DAY, midnight)
+        return self._known[1]
+
+    def all(self, times: Ints) -> Ints:
+        if self._grid is UTC:
+            assert DAY.ns is not None
+            return times - times % DAY.ns
+        return np.array([self.of(t) for t in times.tolist()], np.int64)
+
+
+def _folded(rows: _Rows, base: Timeframe, length: Timeframe, grid: Grid) -> _Rows:
     """The complete longer bars of these."""
     bars = rows.bars
     if len(bars) == 0:
@@ -528,7 +554,7 @@ def _folded(rows: _Rows, length: Timeframe, grid: Grid) -> _Rows:
     assert rows.ends_ns is not None
     longer = fold_bars(bars, length, grid)
     ends_ns = _ends(longer, length, grid)
-    first = int(longer.open_ns[0] != bars.open_ns[0])
+    first = int(bars.open_ns[0] > _first_ns(grid, base, length, int(longer.open_ns[0])))
     stop = max(first, len(longer) - int(ends_ns[-1] > rows.ends_ns[-1]))
     return _Rows(longer.slice(first, stop), ends_ns[first:stop])
 

@@ -226,7 +226,7 @@ class Since(msgspec.Struct, frozen=True):
 class Session(msgspec.Struct, frozen=True):
     """The day so far, this bar included, or the whole of the last day before it that had bars.
 
-    Its arguments are the column, `day` and `open_ns`. The first day is undefined unless its first bar opens with it.
+    Its arguments are the column, `day` and `open_ns`. The first day is undefined unless the first bar opens with it.
     """
 
     fact: Fact  # volume stands for all that is added up
@@ -262,7 +262,7 @@ class Session(msgspec.Struct, frozen=True):
             return result
         edges = np.flatnonzero(days[1:] != days[:-1]) + 1
         starts, stops = [0, *edges.tolist()], [*edges.tolist(), count]
-        whole = bool(open_ns[0] == days[0])
+        whole = bool(open_ns[0] <= days[0])
         last = NAN
         for start, stop in zip(starts, stops, strict=True):
             today = self._grown(column[start:stop])
@@ -287,7 +287,7 @@ class Session(msgspec.Struct, frozen=True):
             day = float(days[-1])
             start = int(np.flatnonzero(days == days[-1])[0])
             total = float(self._grown(column[start:])[-1])
-            whole = start > 0 or bool(open_ns[0] == days[0])
+            whole = start > 0 or bool(open_ns[0] <= days[0])
             yesterday = Session(fact, True).arrays(column, days, open_ns)
             last = float(yesterday[-1])
 
@@ -296,7 +296,7 @@ class Session(msgspec.Struct, frozen=True):
             x, today = values[only], values[of_day]
             if today != day:
                 before = total if whole else NAN
-                now, complete = x, day is not None or values[of_time] == today
+                now, complete = x, day is not None or values[of_time] <= today
             else:
                 before, complete = last, whole
                 now = x if fact == "close" else grow(total, x)
