@@ -8,6 +8,7 @@ import csv
 import gc
 import io
 import json
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,11 +19,11 @@ import numpy as np
 import pytest
 
 from tests.test_cli import Shell
-from tests.test_program import Program, branch
+from tests.test_program import PATIENCE_S, Program, branch
 from watchhamster.app import Options, build_engine
 from watchhamster.core.actions import Action, adjustment
 from watchhamster.core.market import Candle, Event
-from watchhamster.core.timeframes import SECOND_NS
+from watchhamster.core.timeframes import SECOND_NS, timeframe
 from watchhamster.engine.clock import ScaledClock
 from watchhamster.engine.engine import Engine
 from watchhamster.engine.owner import Owner
@@ -183,7 +184,7 @@ async def test_both_venues_are_watched_by_one_engine(tmp_path: Path) -> None:
     async with Simulator(clock=clock) as simulator, watching(home, clock, simulator) as engine:
         engine.observe(note)
         await engine.save_rule(Rule(name="any", formula="close > 0", instruments=("yahoo:AAPL",), channels=("inbox",)))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(90):
             while len({c.open_ns for c in seen if c.closed}) < 2 or not alerts or unready():
                 await clock.sleep(1.0)
         tree = to_record(engine.status())
@@ -240,11 +241,24 @@ async def test_both_venues_answer_on_the_command_line(tmp_path: Path) -> None:
             (("data", "update", "yahoo:NOSUCH", "--timeframe", "1d"), "unknown_instrument"),
             (("book", "yahoo:AAPL"), "not_offered"),
             (("trades", "yahoo:AAPL", "--follow"), "not_offered"),
-            (("candles", "yahoo:AAPL", "--timeframe", "5m", "--follow"), "bad_timeframe"),
+            (("candles", "yahoo:AAPL", "--timeframe", "7m", "--follow"), "bad_timeframe"),
             (("news", "upbit:KRW-BTC"), "not_offered"),
         ):
             refused = await program(*arguments, "--json")
             assert (refused.code != 0, refused.error["code"]) == (True, code), arguments
+        following = await program.start("candles", "yahoo:BTC-USD", "--timeframe", "1w", "--follow", "--json")
+        assert following.stdout is not None
+        week: dict[str, Any] = {}
+        async with asyncio.timeout(PATIENCE_S):
+            while week.get("closed", True):  # the open week, after those that are over
+                week = json.loads(await following.stdout.readline())
+        following.send_signal(signal.SIGINT)
+        await following.communicate()
+        assert (week["timeframe"], week["origin"], week["open_ns"]) == (
+            "1w",
+            "live",
+            timeframe("1w").open_ns(week["open_ns"]),
+        )
         async with program.running("--instrument", "yahoo:AAPL", "--instrument", "upbit:KRW-BTC") as run:
             tree = await run.until(lambda tree: all(_prices(tree, venue) for venue in ("yahoo", "upbit")))
             assert branch(tree, "feeds", "yahoo")["children"][0]["name"] == "AAPL"

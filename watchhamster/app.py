@@ -337,7 +337,7 @@ class Keeper:
         """The longest stretch of a watched instrument's minutes that was not fetched."""
         longest = 0
         for instrument in self.services.desk.watch_list():
-            spans = await self.services.market.coverage(instrument, "1m", since_ns, until_ns)
+            spans = await self.services.backfill().coverage(instrument, "1m", since_ns, until_ns)
             longest = max(longest, sum(s.until_ns - s.since_ns for s in spans if s.state == "not_fetched"))
         return longest / SECOND_NS
 

@@ -41,7 +41,7 @@ from watchhamster.core.ports import (
 from watchhamster.core.secret import Secret
 from watchhamster.core.sessions import closures_told
 from watchhamster.core.text import Text, say
-from watchhamster.core.timeframes import SECOND_NS, Grid, Timeframe
+from watchhamster.core.timeframes import COMMON, SECOND_NS, Grid, Timeframe
 from watchhamster.core.timeframes import timeframe as timeframe_of
 from watchhamster.engine.backbone import MarketDataBackbone as Backbone
 from watchhamster.engine.backbone import VenueParts
@@ -247,7 +247,7 @@ async def candles(
             bars = await backbone.get_candles(instrument, frame, since_ns, until_ns, venue, priority="urgent")
             rows = list(bars.candles(instrument_of(venue, symbol), frame.name, "backfill"))
             count = len(rows)
-        elif frame.name not in caller.venue.timeframes:
+        elif frame.name not in caller.venue.timeframes and frame.name in COMMON:
             first_ns = caller.venue.grid(symbol).before_ns(frame, until_ns, count + 1)
             bars = await backbone.get_candles(instrument, frame, first_ns, until_ns, venue, priority="urgent")
             rows = list(bars.candles(instrument_of(venue, symbol), frame.name, "backfill"))

@@ -14,14 +14,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 
 from watchhamster.core.bars import Bars
+from watchhamster.core.candles import DAY, MINUTE, OpenBars, fold
 from watchhamster.core.instruments import InstrumentInfo, instrument_of, split_instrument
 from watchhamster.core.market import Book, Candle, Event, Ticker, Trade
 from watchhamster.core.ports import (
@@ -36,6 +37,7 @@ from watchhamster.core.ports import (
 )
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import Timeframe
+from watchhamster.core.timeframes import timeframe as timeframe_of
 from watchhamster.engine.backfill import Backfill, CandleStore, MemoryStore
 from watchhamster.engine.board import Board
 from watchhamster.engine.clock import SystemClock
@@ -47,6 +49,7 @@ E = TypeVar("E", Trade, Ticker, Book, Candle)
 
 TRADES_WAITING_MAX = 10_000  # an iterator that is so far behind has lost touch
 _BOOKS_A_CALL = 100
+_LOOK_S = 1.0  # how often a closed bar is looked for, where minutes are quiet
 
 
 class VenueParts(msgspec.Struct, frozen=True):
@@ -240,8 +243,61 @@ class MarketDataBackbone:
     def stream_candles(
         self, instrument: str, timeframe: str = "1m", exchange: str | None = None
     ) -> AsyncGenerator[Candle, None]:
-        """The venue's own open candle as it grows. Whoever is slow sees only the latest."""
-        return self._stream(Candle, "candle", instrument, exchange, 1, timeframe)
+        """The venue's own open candle as it grows. Whoever is slow sees only the latest.
+
+        Of a venue without trades the open candle is made here, of any timeframe, and each closed one follows once the
+        venue tells it.
+        """
+        venue, symbol, name = self._named(instrument, exchange)
+        if "trade" in self._parts[venue].venue.kinds:
+            return self._stream(Candle, "candle", instrument, exchange, 1, timeframe)
+        return self._bars(venue, symbol, name, timeframe_of(timeframe))
+
+    async def _bars(self, venue: str, symbol: str, name: str, frame: Timeframe) -> AsyncGenerator[Candle, None]:
+        """Open bars of minutes and tickers, and closed ones as the venue's grid says that they are over."""
+        adapter, bars = self._parts[venue].venue, OpenBars()
+        is_long = frame.approximate_ns > DAY.approximate_ns
+        told_ns = taken_ns = days_ns = -1  # minutes, bars of the timeframe, and days, are had up to here
+        days: list[Candle] = []
+        last: Candle | None = None
+        with self._tapped(Candle, Subscription("candle", symbol, MINUTE.name), venue, name, 1) as minutes:
+            while True:
+                grid, now_ns = adapter.grid(symbol), self.clock.now_ns()
+                settled_ns, day_ns = grid.settled_ns(MINUTE, now_ns), grid.open_ns(DAY, now_ns)
+                taken_ns = grid.settled_ns(frame, now_ns) if taken_ns < 0 else taken_ns
+                with suppress(Unavailable):  # the feed says how it goes; it is asked again below
+                    if frame is not MINUTE and settled_ns > told_ns:
+                        since_ns = min(day_ns, settled_ns) if told_ns < 0 else told_ns
+                        rows = await self.get_candles(name, MINUTE, since_ns, settled_ns)
+                        bars.tell(rows.candles(name, MINUTE.name, "backfill"), since_ns, settled_ns)
+                        told_ns = settled_ns
+                    if is_long and day_ns > days_ns:
+                        rows = await self.get_candles(name, DAY, grid.open_ns(frame, day_ns), day_ns)
+                        days, days_ns = list(rows.candles(name, DAY.name, "backfill")), day_ns
+                    over_ns = grid.settled_ns(frame, now_ns)
+                    if over_ns > taken_ns:
+                        rows = await self.get_candles(name, frame, taken_ns, over_ns)
+                        for closed in rows.candles(name, frame.name, "backfill"):
+                            taken_ns = grid.end_ns(frame, closed.open_ns)
+                            yield closed
+                try:
+                    async with asyncio.timeout(_LOOK_S):
+                        minute = await minutes.take()
+                except TimeoutError:
+                    continue
+                if minute is None:
+                    return
+                bars.add(minute)
+                opened: Candle | None = minute
+                if frame is not MINUTE:
+                    ticker, now_ns = self.board.ticker(name), self.clock.now_ns()
+                    opened = bars.forming(DAY if is_long else frame, grid, now_ns, ticker)
+                    if opened is not None and is_long:
+                        opened = fold([*days, opened], frame, grid)[-1]
+                        opened = msgspec.structs.replace(opened, closed=False, origin="live")
+                if opened is not None and opened != last:
+                    last = opened
+                    yield opened
 
     async def _stream(
         self,
@@ -253,14 +309,21 @@ class MarketDataBackbone:
         timeframe: str | None = None,
     ) -> AsyncGenerator[E, None]:
         venue, symbol, name = self._named(instrument, exchange)
-        want = Subscription(kind, symbol, timeframe)
-        tap: _Tap[E] = _Tap(name, waiting_max, conflate=kind != "trade")
+        with self._tapped(kind_type, Subscription(kind, symbol, timeframe), venue, name, waiting_max) as tap:
+            while (event := await tap.take()) is not None:
+                yield event
+
+    @contextmanager
+    def _tapped(
+        self, kind_type: type[E], want: Subscription, venue: str, name: str, waiting_max: int
+    ) -> Iterator[_Tap[E]]:
+        """Stream something for as long as somebody reads it."""
+        tap: _Tap[E] = _Tap(name, waiting_max, conflate=want.kind != "trade")
         taps = self._taps.setdefault((kind_type, name), [])
         taps.append(tap)
         self._want(venue, want, 1)
         try:
-            while (event := await tap.take()) is not None:
-                yield event
+            yield tap
         finally:
             taps.remove(tap)
             self._want(venue, want, -1)

@@ -108,7 +108,8 @@ class Feed:
     What it says of itself: `state` and `reason` with `values` (see `FEED_REASONS`) since `since_ns`; `last_data_ns`
     when any route last had news; `latency_ms` of the last ping; counters `messages`, `bad_frames` (last ones in
     `bad_samples`), `dials`, `filled` (trades that only REST had) and `conflated`; `unserved` names instruments
-    whose subscriptions got no answer; `rest_problem` is why REST gave none last time. `live` and `recovered` both mean that the stream delivers.
+    whose subscriptions got no answer; `rest_problem` is why REST gave none last time. `live` and `recovered` both mean
+    that the stream delivers.
     """
 
     def __init__(
@@ -630,7 +631,8 @@ class Feed:
         except (Unavailable, BadFrame, Rejected) as failure:
             log.debug("%s: REST round failed: %s", self.venue.name, failure)
             self._rest_failures += 1
-            self.rest_problem = failure.text
+            if self.rest_problem is None or not isinstance(failure, RateLimited):  # the first one says more
+                self.rest_problem = failure.text
             told_s = failure.retry_after_s or 0.0 if isinstance(failure, RateLimited) else 0.0
             self._round_at = self._clock.monotonic() + max(told_s, self._rest_backoff.next())
             return
