@@ -247,7 +247,7 @@ class Findings(msgspec.Struct, frozen=True):
 
     trials: tuple[Trial, ...]  # all of them, in their order
     best: Trial | None
-    front: tuple[Trial, ...] = ()  # with several goals: those that no other beats in all of them
+    front: tuple[Trial, ...] = ()  # with several goals: those that no other beats in all; of conditions, the best ones
     outside: Outside | None = None
     crossed: Crossed | None = None
     trust: Trust | None = None
@@ -637,7 +637,7 @@ def _walk(runner: Runner, plan: Optimisation, problem: Problem, splits: Sequence
     outside: list[Trial] = []
     spans = []
     for fold, split in enumerate(splits, 1):
-        seeded = msgspec.structs.replace(problem, seed=_seed(plan.seed, fold))
+        seeded = msgspec.structs.replace(problem, seed=seed_of(plan.seed, fold))
         trials = yield from _search(runner, seeded, split.train[0], fold)
         best = runner.best(trials)
         if best is None:
@@ -764,10 +764,10 @@ def judge(
     beside = [one for one in beside if one not in tried]
     runner.total = len(runner.trials) + len(beside) + 2 + _RANDOM_ENTRIES
     neighbours = yield from runner.evaluate(beside, span, "neighbour", fold)
-    around = neighbourhood([*peers, *neighbours], best, goal.metric) if best.parameters and goal.sign > 0 else None
+    stability = _stability(best, peers, neighbours, goal)
     (costs,) = yield from runner.evaluate([chosen], span, "doubled_costs", fold, [Change(costs=2.0)])
     (late,) = yield from runner.evaluate([chosen], span, "one_bar_later", fold, [Change(later_bars=1)])
-    draws = [Change(random_entries=_seed(seed, n)) for n in range(_RANDOM_ENTRIES)]
+    draws = [Change(random_entries=seed_of(seed, n)) for n in range(_RANDOM_ENTRIES)]
     chance = yield from runner.evaluate([chosen] * len(draws), span, "random_entries", fold, draws)
     metric = "total_return_percent"
     stressed = Stress(
@@ -781,10 +781,20 @@ def judge(
     returns, held = [best.returns, *(t.returns for t in others)], [best.held, *(t.held for t in others)]
     digest = yield from runner.ask(Call(_digest, (runner.objective, chosen, span), with_data=True), "judging")
     trials = past_trials + sum(trial.stage in COUNTED for trial in runner.trials)
-    stability = None if around is None else around.stability
     trust = yield from runner.ask(Call(_judge, (digest, returns, trials, stability, stressed, seed)), "judging")
     crossed = yield from runner.ask(Call(cross_validate, (returns[:_CROSSED], held[:_CROSSED])), "judging")
     return trust, crossed
+
+
+def _stability(best: Trial, peers: Sequence[Trial], neighbours: Sequence[Trial], goal: Goal) -> float | None:
+    """What is around the best against it, from 0 to 1. Formulas have no landscape: what was tried beside it counts."""
+    if best.parameters:
+        around = neighbourhood([*peers, *neighbours], best, goal.metric) if goal.sign > 0 else None
+        return None if around is None else around.stability
+    height, values = goal.value(best.metrics), [goal.value(trial.metrics) or 0.0 for trial in neighbours]
+    if not values or height is None or height <= 0:
+        return None
+    return min(1.0, max(0.0, float(np.median(values)) / height))
 
 
 def beside_of(parameters: Mapping[str, Number], axes: Sequence[Axis]) -> list[Candidate]:
@@ -811,6 +821,6 @@ def as_metrics(metrics: Metrics) -> dict[str, float | None]:
     return {name: getattr(metrics, name) for name in DEFINITIONS if hasattr(metrics, name)}
 
 
-def _seed(seed: int, part: int) -> int:
+def seed_of(seed: int, part: int) -> int:
     """Another seed for a part of a search."""
     return int(np.random.SeedSequence([seed % 2**63, part]).generate_state(1)[0])
