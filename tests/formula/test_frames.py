@@ -156,6 +156,15 @@ def test_another_instrument_is_read_up_to_the_same_close() -> None:
     assert parse(f'of("{ETH}", close)', timeframe=M1).given == (Frame(ETH),)
 
 
+def test_what_another_instrument_did_not_trade_is_over_in_time() -> None:
+    """Its five minutes end with ours, though nothing came that ends them."""
+    bars, other = at_minutes([5, 7, 9, 10]), at_minutes([0, 5], 2)
+    text = f'at("5m", of("{ETH}", close))'
+    found = parse(text, timeframe=M1).over(bars, others={Frame(ETH): other}).list()
+    assert found == [None, None, other.close[1], other.close[1]]
+    assert stepped(text, bars, other, 0, early=False)[0] == [bits(value) for value in found]
+
+
 def test_days_begin_where_the_grid_says() -> None:
     minutes = [1438, 1439, 1440, 1441, 2880]
     bars = at_minutes(minutes)

@@ -6,7 +6,7 @@
 
 Bars of other frames close between the given ones, in the order of time: of what closes together the longer comes first,
 and another instrument's before ours, since those may be read. A longer bar is over when the last bar that belongs to it
-closes, or when a later one opens.
+closes, or when a later one opens; another instrument's also when one of ours closes that late.
 """
 
 from __future__ import annotations
@@ -120,12 +120,12 @@ class _Fold:
         self.open_ns: int | None = None  # of the bar that is growing; None: none has come
         self.growing: _Folded | None = None  # None: it has closed, or is not complete
 
-    def late(self, open_ns: int) -> tuple[int, Bar] | None:
-        """The bar that is over because a bar opens at `open_ns`, and when it closed."""
+    def late(self, moment: int) -> tuple[int, Bar] | None:
+        """The bar that is over though none came that ends it, since it is a later moment, and when it closed."""
         if self.growing is None or self.open_ns is None:
             return None
         end_ns = self.grid.end_ns(self.longer, self.open_ns)
-        if open_ns < end_ns:
+        if moment < end_ns:
             return None
         bar, self.growing = self.growing, None
         return end_ns, bar
@@ -283,6 +283,10 @@ class _FramedStepper(Stepper[V]):
                             yield _event(fold, closed)
                         if (closed := fold.add(other)) is not None:
                             yield _event(fold, closed)
+        for instrument, folds in self._folds.items():
+            for fold in folds if instrument else ():
+                if (closed := fold.late(until_ns)) is not None:
+                    yield _event(fold, closed)
 
 
 def _event(fold: _Fold, closed: tuple[int, Bar]) -> _Event:
@@ -491,6 +495,8 @@ class Program:
             for bar in _tail(rows[Frame(fold.frame.instrument)].bars, fold):
                 fold.late(bar.open_ns)
                 fold.add(bar)
+            if history is not None and len(history):
+                fold.late(int(_ends(history, self.timeframe, self.grids(""))[-1]))
         stepper = _FramedStepper(values, steps, result, self.timeframe, self.grids, folds, fed)
         for frame in fed:
             for candle in early[frame].candles(frame.instrument, frame.timeframe, "live"):
@@ -547,16 +553,14 @@ class _Days:
 
 
 def _folded(rows: _Rows, base: Timeframe, length: Timeframe, grid: Grid) -> _Rows:
-    """The complete longer bars of these."""
+    """The longer bars of these, but a first one that is not complete."""
     bars = rows.bars
     if len(bars) == 0:
         return _Rows(_EMPTY, np.empty(0, np.int64))
-    assert rows.ends_ns is not None
     longer = fold_bars(bars, length, grid)
     ends_ns = _ends(longer, length, grid)
     first = int(bars.open_ns[0] > _first_ns(grid, base, length, int(longer.open_ns[0])))
-    stop = max(first, len(longer) - int(ends_ns[-1] > rows.ends_ns[-1]))
-    return _Rows(longer.slice(first, stop), ends_ns[first:stop])
+    return _Rows(longer.slice(first, len(longer)), ends_ns[first:])
 
 
 def _aligned(column: Array, inner: _Rows, outer: _Rows) -> Array:
