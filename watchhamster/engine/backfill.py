@@ -52,6 +52,7 @@ _FRESH_NS = 2 * SECOND_NS  # a bar that ended so recently may lack its last trad
 _OVERLAP_NS = 2 * 86400 * SECOND_NS  # a day that began before something was known may have told of it later
 _KEPT_NS = 600 * SECOND_NS  # how far is known is noted no more often than that
 _TRIES = 3
+_PATIENCE_S = 10.0  # with a refusal; after a longer one whoever asked is told, and asks again
 _PAUSE_S = 0.25  # before the second try; doubled before the third
 _BASES = tuple(reversed(COMMON))  # what missing timeframes are folded from: the largest that fits
 
@@ -337,7 +338,7 @@ class Backfill:
             try:
                 return await caller.call(query, priority, market=symbol)
             except RateLimited as refusal:
-                if refusal.banned:
+                if refusal.banned or (refusal.retry_after_s or 0.0) > _PATIENCE_S:
                     raise
             except (Unavailable, BadFrame):
                 pass

@@ -946,7 +946,9 @@ class Engine:
         except Rejected as refusal:
             if refusal.code != "unknown_instrument":
                 raise
-            raise unknown_instrument(name, self._infos, self._parts) from refusal
+            venue = self._parts[split_instrument(name)[0]].feed.venue
+            best = [info.instrument for info in venue.known()] if isinstance(venue, Searched) else []
+            raise unknown_instrument(name, [*self._infos, *best], self._parts) from refusal
 
     def searches(self) -> list[str]:
         """The venues that list no whole market and are asked by text."""

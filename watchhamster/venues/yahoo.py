@@ -1056,6 +1056,8 @@ class Yahoo:
         def read(response: Response) -> None:
             match = re.search(r"\bA3=([^;,\s]{1,4096})", response.headers.get("set-cookie", ""))
             if match is None:
+                if response.status >= 500:
+                    raise _failure(response) or _no_data(response)
                 raise _failure(response) or Unavailable(
                     "no_cookie", Text("Yahoo gave no cookie; block lists often keep its host out.")
                 )
@@ -1682,7 +1684,8 @@ def _refused(code: str, description: str, status: int, asked: str) -> WatchHamst
             Text("Look for it with `search`. Yahoo writes AAPL, 005930.KS, EURUSD=X, BTC-USD, ^GSPC."),
         )
     if status >= 500 or "internal" in code.lower():
-        return Unavailable("unavailable", Text("Yahoo gave no data: {message} (HTTP {status}).", values))
+        again = Text("It is tried again by itself.")
+        return Unavailable("unavailable", Text("Yahoo gave no data: {message} (HTTP {status}).", values), again)
     return Rejected("refused", Text("Yahoo refused the request: {message} (HTTP {status}).", values))
 
 
