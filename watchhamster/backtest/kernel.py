@@ -18,8 +18,8 @@ Where finer bars lie inside a bar, 2 and 3 walk them instead.
 
 All numbers live in one vector `x`, so that a step takes two arguments and can be compiled well: the account, what the
 strategy says, then a block for each instrument (`BLOCK` places from `BLOCKS` on): what the venue says, the state of its
-orders and position, and its bar of this moment (`ROW` -1: it has none); then the price steps, three places each: from
-which price on, and the step as number / divisor. `tape` takes a record of `RECORD` places for each fill or refusal.
+orders and position, and its bar of this moment (`ROW` says whether it has one); then the price steps, three places
+each: from which price on, and the step as number / divisor. `tape` takes `RECORD` places for each fill or refusal.
 Percentages are in percent, and a level is `entry * (100 - percent) / 100`, which is exact where it is on paper.
 """
 
@@ -39,6 +39,7 @@ Numbers: TypeAlias = MutableSequence[float]  # a list for the interpreter, an ar
 LONG: Final = 1
 SHORT: Final = 2
 FIRST_EXIT: Final = 2  # exit e is bit e + 2
+DELISTING: Final = 1 << 15  # the instrument's very last bar
 EXITS_MAX: Final = 12
 LEGS_MAX: Final = 8
 
@@ -81,6 +82,15 @@ BY_AMOUNT: Final = 3
 BY_RISK: Final = 4
 BY_VOLATILITY: Final = 5
 BY_WEIGHT: Final = 6
+
+# how much attention an instrument needs
+IDLE: Final = 0.0  # flat, no orders, free to enter: only a signal matters
+AWAKE: Final = 1.0
+CALM: Final = 2.0  # in a long position, no orders: see FLOOR
+
+NEVER: Final = 1e300
+NO_BAR: Final = -1.0
+MARKED: Final = -2.0  # it has a bar, in which nothing but its last close changed
 
 RECORD: Final = 7  # row, instrument, signed size, price, fee, reason, distance to the stop of an entry
 
@@ -125,7 +135,8 @@ P_LONG_EXITS: Final = 30  # masks of the signal's bits
 P_SHORT_EXITS: Final = 31
 P_GUARDED: Final = 32  # 1: there are stops or targets of any kind
 P_LEGS: Final = 33  # how many targets
-P_SHARES: Final = 34  # of each exit, EXITS_MAX places
+P_WALKED: Final = 34  # 1: a trail or break-even is walked over finer bars
+P_SHARES: Final = 35  # of each exit, EXITS_MAX places
 P_TARGETS: Final = P_SHARES + EXITS_MAX  # percent and share of each leg, LEGS_MAX places each
 BLOCKS: Final = P_TARGETS + 2 * LEGS_MAX
 # an instrument's block: the venue, the state, the bar
@@ -141,18 +152,18 @@ R_SHORTABLE: Final = 8
 R_MAINTENANCE: Final = 9  # fraction of a short's value
 R_TICKS_FROM: Final = 10  # its price steps' places
 R_TICKS_TO: Final = 11
-R_LAST_ROW: Final = 12  # of a delisted instrument, else -1
-BUSY: Final = 13  # 1: anything but flat, without orders, and free to enter
-QTY: Final = 14  # signed
-MEAN: Final = 15  # entry price
-ENTERED: Final = 16  # all that was entered, absolute
-STOP_BELOW: Final = 17  # distance from MEAN to the stop, 0: none
-PEAK: Final = 18  # best price since the entry
-HELD: Final = 19  # bars
-LEG: Final = 20  # the next target
-ENTRIES: Final = 21
-DONE: Final = 22  # bits of the partial exits that have been taken
-LAST: Final = 23  # last close
+BUSY: Final = 12  # IDLE, AWAKE or CALM
+QTY: Final = 13  # signed
+MEAN: Final = 14  # entry price
+ENTERED: Final = 15  # all that was entered, absolute
+STOP_BELOW: Final = 16  # distance from MEAN to the stop, 0: none
+PEAK: Final = 17  # best price since the entry
+HELD: Final = 18  # bars
+LEG: Final = 19  # the next target
+ENTRIES: Final = 20
+DONE: Final = 21  # bits of the partial exits that have been taken
+LAST: Final = 22  # last close
+BEFORE: Final = 23  # the close before it, while ROW is MARKED
 FRESH: Final = 24  # 1: entered at this bar's open, 2: inside it
 OUT: Final = 25  # pending exit: its reason + 1, 0: none
 OUT_QTY: Final = 26  # how much of the position it closes, absolute
@@ -168,20 +179,24 @@ REST: Final = 35  # bars of the cooldown that are left
 USED: Final = 36  # volume taken from this bar
 RESERVED: Final = 37  # held back for a short: twice its entry
 ACCRUED: Final = 38  # borrowing that is paid with the exit
-ROW: Final = 39  # the bar of this moment: its row, -1: none
-OPENED: Final = 40
-HIGH: Final = 41
-LOW: Final = 42
-CLOSE: Final = 43
-VOLUME: Final = 44
-SIGNAL: Final = 45  # bits LONG, SHORT, then one for each exit
-LONG_PRICE: Final = 46  # of the limit or stop order that an entry is
-SHORT_PRICE: Final = 47
-ATR: Final = 48
-SCORE: Final = 49
-FINE_FROM: Final = 50  # its finer bars
-FINE_TO: Final = 51
-BLOCK: Final = 52
+FLOOR: Final = 39  # while CALM: no bar whose low is above it,
+CEILING: Final = 40  # and whose high is below it,
+MASK: Final = 41  # and that signals none of these, does anything,
+UNTIL: Final = 42  # until so many bars are held
+ROW: Final = 43  # the bar of this moment: its row; NO_BAR, or MARKED
+OPENED: Final = 44
+HIGH: Final = 45
+LOW: Final = 46
+CLOSE: Final = 47
+VOLUME: Final = 48
+SIGNAL: Final = 49  # bits LONG, SHORT, then one for each exit
+LONG_PRICE: Final = 50  # of the limit or stop order that an entry is
+SHORT_PRICE: Final = 51
+ATR: Final = 52
+SCORE: Final = 53
+FINE_FROM: Final = 54  # its finer bars
+FINE_TO: Final = 55
+BLOCK: Final = 56
 
 
 # ---------------------------------------------------------------- grids
@@ -498,11 +513,12 @@ def _entry_price(x: Numbers, b: int, at_open: bool) -> float:
 
 
 def _worth(x: Numbers) -> float:
-    """Equity, with every position at its last close."""
+    """Equity, with every position at its close before this moment."""
     worth: float = x[CASH]
     for b in range(BLOCKS, BLOCKS + int(x[P_INSTRUMENTS]) * BLOCK, BLOCK):
         if x[b + QTY] != 0.0:
-            worth += x[b + QTY] * x[b + LAST] - x[b + ACCRUED]
+            last = x[b + BEFORE] if x[b + ROW] == MARKED else x[b + LAST]
+            worth += x[b + QTY] * last - x[b + ACCRUED]
     return worth
 
 
@@ -527,28 +543,15 @@ def _entries(x: Numbers, tape: Numbers, at_open: bool) -> None:
 # ---------------------------------------------------------------- positions inside a bar
 
 
-def _protect(
-    x: Numbers,
-    tape: Numbers,
-    b: int,
-    o: float,
-    h: float,
-    lo: float,
-    c: float,
-) -> None:
-    """Gap and inside: stops and targets of a position in a bar of these prices."""
-    side = 1.0 if x[b + QTY] > 0.0 else -1.0
+def _level(x: Numbers, b: int, side: float) -> tuple[float, int]:
+    """The nearest of the levels at which all that is left is sold, and why there; -1: there is none."""
     mean = x[b + MEAN]
-    adverse = lo if side > 0.0 else h
-    favour = h if side > 0.0 else lo
-    fresh = x[b + FRESH]
-    # The nearest of the levels at which all is sold. `side *` turns a short's mirror image into a long.
+    peak = x[b + PEAK]
     why = -1
     level = 0.0
     if x[b + STOP_BELOW] != 0.0:
         level = mean - side * x[b + STOP_BELOW]
         why = STOP
-    peak = x[b + PEAK]
     if (
         x[P_BREAK_EVEN] != 0.0
         and side * peak >= side * (mean * (100.0 + side * x[P_BREAK_EVEN]) / 100.0)
@@ -570,6 +573,25 @@ def _protect(
         if why < 0 or ruin < level:
             level = ruin
             why = LIQUIDATED
+    return level, why
+
+
+def _protect(
+    x: Numbers,
+    tape: Numbers,
+    b: int,
+    o: float,
+    h: float,
+    lo: float,
+    c: float,
+) -> None:
+    """Gap and inside: stops and targets of a position in a bar of these prices."""
+    side = 1.0 if x[b + QTY] > 0.0 else -1.0
+    mean = x[b + MEAN]
+    adverse = lo if side > 0.0 else h
+    favour = h if side > 0.0 else lo
+    fresh = x[b + FRESH]
+    level, why = _level(x, b, side)
     legs = int(x[P_LEGS])
     if fresh == 0.0:
         if why >= 0 and side * o <= side * level:
@@ -755,22 +777,42 @@ def _decide(x: Numbers, tape: Numbers, b: int, signal: int) -> None:
             _cancel(x, b)
 
 
+def _settle(x: Numbers, b: int) -> None:
+    """How much attention the instrument needs from now on."""
+    if x[b + ORDER] != 0.0 or x[b + OUT] != 0.0 or x[b + REST] > 0.0 or x[b + QTY] < 0.0:
+        x[b + BUSY] = AWAKE
+        return
+    if x[b + QTY] == 0.0:
+        x[b + BUSY] = IDLE
+        return
+    x[b + BUSY] = AWAKE if x[P_WALKED] != 0.0 else CALM
+    level, why = _level(x, b, 1.0)
+    x[b + FLOOR] = level if why >= 0 else 0.0
+    leg = int(x[b + LEG])
+    x[b + CEILING] = _target(x, b, x[b + MEAN], 1.0, leg) if leg < int(x[P_LEGS]) else NEVER
+    mask = (int(x[P_LONG_EXITS]) & ~int(x[b + DONE])) | SHORT | DELISTING
+    if x[b + ENTRIES] < x[P_MAX_ENTRIES]:
+        mask |= LONG
+    x[b + MASK] = mask
+    x[b + UNTIL] = x[P_MAX_BARS] if x[P_MAX_BARS] != 0.0 else NEVER
+
+
 def close(x: Numbers, tape: Numbers) -> None:
     """Mark the account at the closes, then decide."""
     blocks = range(BLOCKS, BLOCKS + int(x[P_INSTRUMENTS]) * BLOCK, BLOCK)
     for b in blocks:
-        row = x[b + ROW]
-        if row < 0.0:
+        if x[b + ROW] < 0.0:
             continue
         if x[b + QTY] != 0.0:
             x[b + LAST] = x[b + CLOSE]
             if x[b + QTY] < 0.0:
                 x[b + ACCRUED] -= x[b + QTY] * x[b + CLOSE] * x[P_BORROW]
-            if x[b + R_LAST_ROW] == row:
+            if int(x[b + SIGNAL]) & DELISTING:
                 price = _slipped(x, b, x[b + CLOSE], -1.0 if x[b + QTY] > 0.0 else 1.0)
                 _leave(x, tape, b, abs(x[b + QTY]), price, False, DELISTED)
         _decide(x, tape, b, int(x[b + SIGNAL]))
-        x[b + BUSY] = 1.0 if x[b + QTY] != 0.0 or x[b + ORDER] != 0.0 or x[b + REST] > 0.0 else 0.0
+        _settle(x, b)
+        x[b + ROW] = NO_BAR
     equity = x[CASH]
     invested = 0.0
     if x[OPEN] > 0.0:
@@ -787,7 +829,10 @@ def close(x: Numbers, tape: Numbers) -> None:
 
 
 class Market(NamedTuple):
-    """Columns of a run, all instruments one after the other: arrays if compiled, else lists. Unused ones are empty."""
+    """Columns of a run, all instruments one after the other: arrays if compiled, else lists. Unused ones are empty.
+
+    The kernel only unpacks it: compiled code is kept by the types of its arguments, which are to be plain.
+    """
 
     rows: Any  # int: `rows[t * K + k]` is the row of instrument k's bar at moment t, -1: it has none
     open: Any
@@ -813,50 +858,90 @@ class Curve(NamedTuple):
     positions: Any
 
 
+def _load(m: Market, x: Numbers, b: int, j: int) -> None:
+    """Put a row into its instrument's block."""
+    _, opens, high, low, closes, volume, signals, long_price, short_price, atr, score, fine_from, fine_to, _ = m
+    x[b + ROW] = j
+    x[b + OPENED] = opens[j]
+    x[b + HIGH] = high[j]
+    x[b + LOW] = low[j]
+    x[b + CLOSE] = closes[j]
+    x[b + SIGNAL] = signals[j]
+    if len(volume) > 0:
+        x[b + VOLUME] = volume[j]
+    if len(long_price) > 0:
+        x[b + LONG_PRICE] = long_price[j]
+        x[b + SHORT_PRICE] = short_price[j]
+    if len(atr) > 0:
+        x[b + ATR] = atr[j]
+    if len(score) > 0:
+        x[b + SCORE] = score[j]
+    if len(fine_from) > 0:
+        x[b + FINE_FROM] = fine_from[j]
+        x[b + FINE_TO] = fine_to[j]
+
+
 def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Curve) -> int:
-    """Live through moments; returns the first that was not, because the tape has no room for another one."""
+    """Live through moments; returns the first that was not, because the tape has no room for another one.
+
+    Bars of idle and calm instruments, in which the step would do nothing but mark and count, do not reach it.
+    """
     count = int(x[P_INSTRUMENTS])
-    room = len(tape) - RECORD * room_for(x)
-    volumes = len(m.volume) > 0
-    prices = len(m.long_price) > 0
-    atrs = len(m.atr) > 0
-    scores = len(m.score) > 0
-    finer = len(m.fine_from) > 0
+    full = len(tape) // RECORD - room_for(x)
+    rising = x[P_TRAIL] != 0.0 or x[P_BREAK_EVEN] != 0.0
+    rows, _, high, low, closes, _, signals, _, _, _, _, _, _, fine = m
+    equities, investments, positions = curve
     for t in range(since, until):
-        if x[TAPED] * RECORD > room:
+        if x[TAPED] > full:
             return t
-        some = False
+        awake = False
+        equity = x[CASH]
+        invested = 0.0
         for k in range(count):
-            j = m.rows[t * count + k]
+            j = rows[t * count + k]
             b = BLOCKS + k * BLOCK
-            if j < 0 or (m.signals[j] == 0 and x[b + BUSY] == 0.0):
-                x[b + ROW] = -1.0
-                continue
-            some = True
-            x[b + ROW] = j
-            x[b + OPENED] = m.open[j]
-            x[b + HIGH] = m.high[j]
-            x[b + LOW] = m.low[j]
-            x[b + CLOSE] = m.close[j]
-            x[b + SIGNAL] = m.signals[j]
-            if volumes:
-                x[b + VOLUME] = m.volume[j]
-            if prices:
-                x[b + LONG_PRICE] = m.long_price[j]
-                x[b + SHORT_PRICE] = m.short_price[j]
-            if atrs:
-                x[b + ATR] = m.atr[j]
-            if scores:
-                x[b + SCORE] = m.score[j]
-            if finer:
-                x[b + FINE_FROM] = m.fine_from[j]
-                x[b + FINE_TO] = m.fine_to[j]
-        if some:
-            trade(x, tape, m.fine)
+            busy = x[b + BUSY]
+            if j < 0:
+                x[b + ROW] = NO_BAR
+                if busy != IDLE:
+                    value = x[b + QTY] * x[b + LAST]
+                    equity += value - x[b + ACCRUED]
+                    invested += abs(value)
+            elif busy == IDLE:
+                if signals[j] != 0:
+                    _load(m, x, b, j)
+                    awake = True
+            elif (
+                busy == CALM
+                and low[j] > x[b + FLOOR]
+                and high[j] < x[b + CEILING]
+                and (signals[j] == 0 or not int(signals[j]) & int(x[b + MASK]))
+                and x[b + HELD] + 1.0 < x[b + UNTIL]
+            ):
+                if high[j] > x[b + PEAK]:
+                    x[b + PEAK] = high[j]
+                    if rising:
+                        level, why = _level(x, b, 1.0)
+                        x[b + FLOOR] = level if why >= 0 else 0.0
+                x[b + HELD] += 1.0
+                x[b + ROW] = MARKED
+                x[b + BEFORE] = x[b + LAST]
+                x[b + LAST] = closes[j]
+                value = x[b + QTY] * closes[j]
+                equity += value
+                invested += value
+            else:
+                _load(m, x, b, j)
+                awake = True
+        if awake:
+            trade(x, tape, fine)
             close(x, tape)
-        curve.equity[t] = x[EQUITY]
-        curve.invested[t] = x[INVESTED]
-        curve.positions[t] = x[OPEN]
+        else:
+            x[EQUITY] = equity
+            x[INVESTED] = invested
+        equities[t] = x[EQUITY]
+        investments[t] = x[INVESTED]
+        positions[t] = x[OPEN]
     return until
 
 
@@ -894,8 +979,10 @@ def compiled() -> Kernel:
     import numba
 
     names: dict[str, Any] = dict(globals())
-    jit = numba.njit(cache=True, error_model="numpy")
+    outer = Kernel._fields
     for name, function in list(names.items()):
         if isinstance(function, FunctionType) and function.__module__ == __name__:
+            options = {"cache": True} if name in outer else {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+            jit = numba.njit(error_model="numpy", **options)
             names[name] = jit(FunctionType(function.__code__, names, name, function.__defaults__))
-    return Kernel(names["trade"], names["close"], names["run"], names["finish"])
+    return Kernel(*(names[name] for name in outer))

@@ -178,7 +178,8 @@ class History:
         for name in sorted(self._given):
             digest.update(f"{name} {self.frame}\n".encode())
             for column in self._given[name].__struct_fields__:
-                digest.update(np.ascontiguousarray(getattr(self._given[name], column)).data)
+                if (values := getattr(self._given[name], column)) is not None:
+                    digest.update(np.ascontiguousarray(values).data)
         return digest.hexdigest()
 
     def window(
@@ -358,12 +359,13 @@ def _bad_bar(name: str, at_ns: int, reason: Text) -> UsageError:
 
 
 def _traded(bars: Bars) -> Bars:
-    """The bars in which something was traded; all of them where no volume is ever recorded."""
+    """The bars in which something was traded; all of them until a volume is first recorded."""
     idle = bars.volume == 0.0
-    if not idle.any() or not (bars.volume > 0.0).any():
+    if not idle.any():
         return bars
-    keep = ~idle
-    return Bars(*(getattr(bars, name)[keep] for name in bars.__struct_fields__))
+    keep = ~(idle & np.maximum.accumulate(bars.volume > 0.0))
+    columns = {name: getattr(bars, name) for name in bars.__struct_fields__}
+    return msgspec.structs.replace(bars, **{n: column[keep] for n, column in columns.items() if column is not None})
 
 
 # ---------------------------------------------------------------- the plan: a strategy with values
@@ -472,13 +474,18 @@ class Plan:
 
     # -- what the kernel wants
 
-    def vector(self, cash: float, instruments: Sequence[tuple[str, InstrumentRules]], bar_ns: int) -> list[float]:
-        """The kernel's vector at the start: the account, the strategy, a block for each instrument."""
+    def vector(
+        self, cash: float, rules: Sequence[InstrumentRules], bar_ns: int, *, walked: bool = False
+    ) -> list[float]:
+        """The kernel's vector at the start: the account, the strategy, a block for each instrument.
+
+        `walked`: there are finer bars.
+        """
         s, factor = self.strategy, self.change.costs
-        x = [0.0] * (k.BLOCKS + len(instruments) * k.BLOCK)
+        x = [0.0] * (k.BLOCKS + len(rules) * k.BLOCK)
         entry, protect, costs = s.entry, s.protect, s.costs
         x[k.CASH] = x[k.EQUITY] = cash
-        x[k.P_INSTRUMENTS] = len(instruments)
+        x[k.P_INSTRUMENTS] = len(rules)
         mode = entry.size.mode
         x[k.P_SIZE_MODE], x[k.P_SIZE] = _SIZES[mode], _number(getattr(entry.size, mode))
         if mode.endswith("_percent"):
@@ -514,14 +521,15 @@ class Plan:
         x[k.P_LEGS] = len(legs)
         for number, (percent, share) in enumerate(legs):
             x[k.P_TARGETS + 2 * number], x[k.P_TARGETS + 2 * number + 1] = _number(percent), _number(share)
+        x[k.P_WALKED] = float(walked and any(x[place] for place in (k.P_TRAIL, k.P_BREAK_EVEN)))
         x[k.P_GUARDED] = float(any(x[place] for place in _GUARDS))
-        for number, (_, rules) in enumerate(instruments):
-            self._block(x, number, rules)
+        for number, its in enumerate(rules):
+            self._block(x, number, its)
         return x
 
     def _block(self, x: list[float], number: int, rules: InstrumentRules) -> None:
         b = k.BLOCKS + number * k.BLOCK
-        x[b + k.NUMBER], x[b + k.ROW], x[b + k.R_LAST_ROW] = number, -1.0, -1.0
+        x[b + k.NUMBER], x[b + k.ROW] = number, k.NO_BAR
         x[b + k.R_MAKER], x[b + k.R_TAKER] = self.fees(rules)
         x[b + k.R_FIXED] = float(rules.fixed_fee) * self.change.costs
         x[b + k.R_LEAST_FEE] = float(rules.least_fee)
@@ -683,12 +691,12 @@ class _Run:
     def __init__(self, plan: Plan, window: Window, columns: Sequence[_Columns], cash: float, compiled: bool) -> None:
         self.plan, self.window, self.cash, self.compiled = plan, window, cash, compiled
         history = window.history
-        instruments = list(history.rules.items())
-        self.x = plan.vector(cash, instruments, history.frame.approximate_ns)
-        for number, (_, rules) in enumerate(instruments):
-            if rules.delisted and window.start[number + 1] > window.start[number]:
-                self.x[k.BLOCKS + number * k.BLOCK + k.R_LAST_ROW] = window.start[number + 1] - 1
+        rules = list(history.rules.values())
+        self.x = plan.vector(cash, rules, history.frame.approximate_ns, walked=len(window.fine) > 0)
         self.signals: NDArray[np.uint16] = _joined([column.bits for column in columns])
+        for number, its in enumerate(rules):
+            if its.delisted and window.start[number + 1] > window.start[number]:
+                self.signals[window.start[number + 1] - 1] |= np.uint16(k.DELISTING)
         volume = window.volume if plan.strategy.costs.slippage.volume_share else _EMPTY
         priced = plan.kind != k.MARKET
         extra: list[NDArray[Any]] = [
@@ -711,7 +719,6 @@ class _Run:
             self.curve = k.Curve([0.0] * moments, [0.0] * moments, [0] * moments)
         self.records: Floats = np.empty((0, k.RECORD))
         self.unlisted = 0  # refusals beyond those that are kept
-        self.ambiguous = 0
 
     def go(self, close_at_end: bool) -> None:
         """Live through the window."""
@@ -723,7 +730,7 @@ class _Run:
         parts: list[Floats] = []
         at, refused = 0, 0
         while True:
-            at = kernel.run(at, moments, self.market, x, tape, self.curve)
+            at = kernel.run(at, moments, tuple(self.market), x, tape, tuple(self.curve))
             if at >= moments and close_at_end:
                 for number in range(len(self.window.bars)):
                     x[k.BLOCKS + number * k.BLOCK + k.ROW] = self.window.start[number + 1] - 1
