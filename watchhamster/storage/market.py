@@ -772,7 +772,8 @@ class MarketStore:
         """The factors of adjusted prices, or None where all are 1.
 
         They follow from the distributions that are known. Where the venue's own adjusted closes differ by more than
-        noise, it knows of some that the store does not: then its word holds, for the bars before, too.
+        noise, it knows of some that the store does not: then its word holds, for the bars before, too. It gives its
+        word on days, so a shorter bar has its day's factor.
         """
         times, closes = columns.times, columns.values[3]
         if not len(times):
@@ -790,6 +791,16 @@ class MarketStore:
                 ratio[np.abs(ratio - 1.0) <= _NOISE] = 1.0
                 following = np.searchsorted(at, np.arange(len(times)))
                 found = found * np.append(ratio, 1.0)[following]
+        if _timeframe(name).approximate_ns < _DAY.approximate_ns:
+            around = (int(times[0]) - _DAY.approximate_ns, int(times[-1]) + 1)
+            days, of_days = Columns.empty(), None
+            if left or self._told_extras(instrument, _DAY.name, *around):
+                days, _ = self._read(instrument, _DAY.name, *around, False)
+                of_days = self._adjustment(instrument, _DAY.name, days)
+            if of_days is not None:
+                at = np.searchsorted(days.times, times, side="right") - 1
+                known = (at >= 0) & (times < days.times[at] + _DAY.approximate_ns)
+                found[known] = of_days[at[known]]
         return None if (found == 1.0).all() else found
 
     def read_coverage(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> list[Span]:
