@@ -110,7 +110,7 @@
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough);
     const marks = [];
-    for (let n = Math.ceil(low / step); n * step <= high && marks.length < 30; n += 1) marks.push(n * step);
+    for (let n = Math.ceil(low / step); n * step <= high && marks.length < 30; n += 1) marks.push(n * step || 0);
     return { marks, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9) + (step / power === 2.5 ? 1 : 0)) };
   }
   function short(value, digits, unit) {
@@ -177,7 +177,7 @@
       ink.fillStyle = colours.secondary;
       ink.lineWidth = 1;
       ink.textBaseline = "middle";
-      const { marks, digits } = valueMarks(log ? low : base, log ? high : base + span, (bottom - TOP) / 34);
+      const { marks, digits } = valueMarks(log ? low : base, log ? high : base + span, (bottom - TOP) / 30);
       ink.beginPath();
       for (const value of marks) {
         const level = Math.round(y(value)) + 0.5;
@@ -209,6 +209,7 @@
       }
       if (view.cursor !== null) {
         ink.strokeStyle = colours.secondary;
+        ink.lineWidth = 1;
         ink.setLineDash([3, 3]);
         ink.beginPath();
         const across = Math.round(x(view.cursor)) + 0.5;
@@ -400,7 +401,7 @@
     },
     paint: (pen) => { paintCandles(pen); paintTrades(pen); },
     read: (_n, seconds) => {
-      const n = shown.places.findLastIndex((at) => at <= place(seconds));
+      const n = shown.places.findLastIndex((at) => at <= view.cursor + 0.5);
       if (n < 0) return "";
       const parts = [`${words.ohlc[0]} ${money(shown.open[n])}  ${words.ohlc[1]} ${money(shown.high[n])}  ${words.ohlc[2]} ${money(shown.low[n])}  ${words.ohlc[3]} ${money(shown.close[n])}`];
       const held = entries.findLastIndex((at, k) => at <= seconds && (exits[k] === null || exits[k] >= seconds) && ofShown(k));
@@ -427,7 +428,7 @@
       let top = -Infinity, bottom = Infinity;
       for (let k = n; k < stop; k += 1) { top = Math.max(top, high[k]); bottom = Math.min(bottom, low[k]); }
       const rises = close[stop - 1] >= open[n];
-      const across = x((places[n] + places[stop - 1]) / 2 + shown.width / 2);
+      const across = x((places[n] + places[stop - 1]) / 2);
       const upper = y(Math.max(open[n], close[stop - 1])), lower = y(Math.min(open[n], close[stop - 1]));
       ink.strokeStyle = ink.fillStyle = rises ? colours.up : colours.down;
       ink.beginPath();
@@ -458,6 +459,7 @@
       ink.stroke();
       ink.setLineDash([]);
       // A triangle up is a buy, down a sell: entry and exit of a long one, the other way round of a short one.
+      if (seen.length * 6 > right) continue; // too many: they would hide the candles
       const long = trades.side[n] === 0;
       triangle(ink, x0, y0, long ? size : -size);
       if (exits[n] !== null) triangle(ink, x1, y1, long ? -size : size);

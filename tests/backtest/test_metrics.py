@@ -302,9 +302,9 @@ def test_drawdown_periods(result: Result) -> None:
     found = drawdown_periods(result)
     assert [round(period.depth_percent, 6) for period in found] == [25.0, 10.0, round(100 / 126, 6)]
     assert [(p.peak_ns // DAY_NS, p.trough_ns // DAY_NS, p.end_ns and p.end_ns // DAY_NS) for p in found] == [
-        (4, 6, 7),
-        (1, 2, 4),
-        (7, 8, None),
+        (3, 5, 6),
+        (0, 1, 3),
+        (6, 7, None),
     ]
     assert [period.days for period in found] == [3, 3, 1]
     assert drawdown_periods(flat_curve([101, 102])) == ()

@@ -276,7 +276,11 @@ def test_more_trials_on_the_same_data_lower_the_trust(one_real: Floats) -> None:
 
 def test_few_trades_and_losses_are_said_first(one_real: Floats) -> None:
     assert _assess(one_real[:, 7], trades=12) == ("too_few", "Too little to judge: it made only 12 trades.")
-    assert _assess(-one_real[:, 7]) == ("losing", "Loses money.")
+    lost = _run(-one_real[:, 7])[1].total_return_percent
+    assert _assess(-one_real[:, 7]) == (
+        "losing",
+        f"Loses money: it made {lost:+.1f} % where holding made +5.0 %.",
+    )
 
 
 def test_costs_that_eat_the_edge_make_it_fragile(one_real: Floats) -> None:

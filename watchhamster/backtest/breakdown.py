@@ -108,13 +108,16 @@ def _buckets(result: Result, count: int, key: Callable[[Ints], Ints]) -> tuple[B
 
 
 class Drawdown(msgspec.Struct, frozen=True):
-    """A stretch below the account's best. `end_ns` is None while it lasts."""
+    """A stretch below the account's best. Times are opens of the bars at whose close the account stood there.
+
+    `end_ns` is None while it lasts.
+    """
 
     peak_ns: int
     trough_ns: int
     end_ns: int | None
     depth_percent: float
-    days: float  # from the peak to the end, or to the last bar
+    days: float  # from the peak to the end, or to the last bar, close to close
 
 
 def drawdown_periods(result: Result, most: int = 10) -> tuple[Drawdown, ...]:
@@ -132,17 +135,16 @@ def drawdown_periods(result: Result, most: int = 10) -> tuple[Drawdown, ...]:
     found = []
     for n in np.argsort(-depths, kind="stable")[:most].tolist():
         start, stop = int(starts[n]), int(stops[n])
-        peak_ns = int(curve.close_ns[start - 1] if start else curve.open_ns[0])
         over = stop < len(curve)
-        last_ns = int(curve.close_ns[stop if over else -1])
         trough = start + int(share[start:stop].argmax())
+        lasted_ns = curve.close_ns[stop if over else -1] - (curve.close_ns[start - 1] if start else curve.open_ns[0])
         found.append(
             Drawdown(
-                peak_ns,
-                int(curve.close_ns[trough]),
-                last_ns if over else None,
+                int(curve.open_ns[max(0, start - 1)]),
+                int(curve.open_ns[trough]),
+                int(curve.open_ns[stop]) if over else None,
                 float(depths[n]) * 100,
-                (last_ns - peak_ns) / DAY_NS,
+                float(lasted_ns) / DAY_NS,
             )
         )
     return tuple(found)

@@ -44,7 +44,8 @@ from watchhamster.core.timeframes import SECOND_NS, timeframe
 
 Colours: TypeAlias = Literal["colour_blind", "west", "korea"]
 
-POINTS_MOST: Final = 4_000  # of the curves
+POINTS_EXACT: Final = 8_000  # bars up to which the curves hold every one
+POINTS_MOST: Final = 4_000  # of thinned curves
 CANDLES_MOST: Final = 9_000  # of all instruments together
 TRADES_MOST: Final = 5_000
 ORDERS_MOST: Final = 100
@@ -155,7 +156,7 @@ def _data(result: Result, candles: Mapping[str, Bars]) -> dict[str, object]:
         },
         "curve": _curve(result),
         "rolling": {"at": _deltas(times[::keep]), "value": _column(rolling[::keep], 4)},
-        "series": _series(result, candles),
+        "series": _series(candles),
         "trades": {
             "first": 1 + len(result.trades) + len(result.open_trades) - len(trades),
             "instrument": [names.index(trade.instrument) for trade in trades],
@@ -181,17 +182,20 @@ def _listed(result: Result) -> list[Trade]:
 
 
 def _curve(result: Result) -> dict[str, object]:
-    """The account over time. Where it is thinned, `low` and `high` are what it reached between two points."""
+    """The account at the close of each bar, placed where the bar opens, as candles and trades are.
+
+    Where it is thinned, a point is the last of several bars, and `low` and `high` are what was reached in them.
+    """
     curve = result.curve
     if not len(curve):
         return {"at": [], "equity": [], "hold": [], "drawdown": [], "exposure": []}
-    step = math.ceil(len(curve) / POINTS_MOST)
+    step = _step(result)
     starts = np.arange(0, len(curve), step)
     ends = np.minimum(starts + step, len(curve)) - 1
     down = np.maximum.reduceat(drawdowns(curve.equity, result.cash), starts) * -100
     counts = ends - starts + 1
     found: dict[str, object] = {
-        "at": _deltas(curve.close_ns[ends]),
+        "at": _deltas(curve.open_ns[ends]),
         "equity": _column(curve.equity[ends]),
         "hold": _column(result.hold[ends]) if len(result.hold) == len(curve) else [],
         "drawdown": _column(down, 4),
@@ -203,12 +207,17 @@ def _curve(result: Result) -> dict[str, object]:
     return found
 
 
-def _series(result: Result, candles: Mapping[str, Bars]) -> list[dict[str, object]]:
-    """Candles by instrument. `bars` says how many bars one of them stands for, `width` how far it reaches."""
+def _step(result: Result) -> int:
+    """How many bars a point of the curves stands for."""
+    count = len(result.curve)
+    return 1 if count <= POINTS_EXACT else math.ceil(count / POINTS_MOST)
+
+
+def _series(candles: Mapping[str, Bars]) -> list[dict[str, object]]:
+    """Candles by instrument. One that stands for several bars is placed at the middle one."""
     found: list[dict[str, object]] = []
     shown = {name: bars for name, bars in candles.items() if len(bars)}
     most = max(200, CANDLES_MOST // max(1, len(shown)))
-    per_point = max(1, math.ceil(len(result.curve) / POINTS_MOST))
     for name, bars in shown.items():
         step = math.ceil(len(bars) / most)
         starts = np.arange(0, len(bars), step)
@@ -216,10 +225,7 @@ def _series(result: Result, candles: Mapping[str, Bars]) -> list[dict[str, objec
         found.append(
             {
                 "instrument": name,
-                "bars": step,
-                # A candle begins at its open; the curve's points are closes. On their axis it is one bar wide.
-                "width": _short(1 / per_point if step == 1 else 0.0),
-                "at": _deltas(bars.open_ns[starts]),
+                "at": _deltas(bars.open_ns[(starts + ends) // 2]),
                 "open": _column(bars.open[starts]),
                 "high": _column(np.maximum.reduceat(bars.high, starts)),
                 "low": _column(np.minimum.reduceat(bars.low, starts)),
@@ -262,8 +268,8 @@ def _is_daily(result: Result) -> bool:
 
 
 def _t(text: Text) -> str:
-    """A text in the language in use, safe in HTML."""
-    return escape(say(text))
+    """A text in the language in use, safe in HTML; a minus looks like one, a percent sign stays with its number."""
+    return re.sub(r"(?<![\w-])-(?=\d)", MINUS, escape(say(text))).replace(" %", "\u00a0%")
 
 
 def _reason(reason: str) -> str:
@@ -304,7 +310,7 @@ def _value(value: float | None, unit: Unit, signed: bool = False) -> str:
     elif unit == "count":
         text = _grouped(value, 0)
     elif unit == "percent":
-        text = f"{_grouped(value, 2)} %"
+        text = f"{_grouped(value, 2)}\u00a0%"
     elif unit == "days":
         text = _("{days} days").format(days=_grouped(value, 0 if value >= 10 else 1))
     elif unit == "bars":
@@ -318,7 +324,7 @@ def _percent(value: float | None, digits: int = 2) -> str:
     """With its sign, for gains and losses."""
     if value is None:
         return NOTHING
-    return f"{'+' if round(value, digits) > 0 else ''}{_grouped(value, digits)} %"
+    return f"{'+' if round(value, digits) > 0 else ''}{_grouped(value, digits)}\u00a0%"
 
 
 def _direction(value: float | None) -> str:
@@ -359,7 +365,9 @@ def _head(result: Result, colours: Colours) -> str:
     names = ", ".join(result.instruments[:6])
     if len(result.instruments) > 6:
         names = _("{names} and {count} more").format(names=names, count=len(result.instruments) - 6)
-    since, until = (_moment(ns, result.zone, daily) for ns in (result.since_ns, result.until_ns))
+    # `until` is exclusive: of whole days the last one is named, not the one after it.
+    until_ns = int(result.curve.open_ns[-1]) if daily and len(result.curve) else result.until_ns
+    since, until = _moment(result.since_ns, result.zone, daily), _moment(until_ns, result.zone, daily)
     kinds = (
         ("colour_blind", pgettext("choice", "Colour-blind: blue up, orange down")),
         ("west", pgettext("choice", "Western: green up, red down")),
@@ -459,7 +467,7 @@ def _charts(result: Result, candles: Mapping[str, Bars]) -> str:
         window = 90 if result.year_days == 365 else 63
         charts.append(_figure("rolling", _("Sharpe ratio of the last {days} days").format(days=window)))
     hint = _("Drag to zoom, double-click for everything; arrow keys move. A row of the list below leads to its trade.")
-    step = math.ceil(len(result.curve) / POINTS_MOST)
+    step = _step(result)
     thinned = (
         " " + _("The run is long: a point of the curve stands for {bars} bars, extremes are kept.").format(bars=step)
         if step > 1
@@ -538,7 +546,7 @@ def _bars(buckets: Sequence[Bucket], labels: Sequence[str]) -> str:
         )
         for bucket, label in zip(buckets, labels, strict=True)
     ]
-    return _picture(heights, labels, titles, every=3 if len(labels) > 12 else 1)
+    return _picture(heights, labels, titles, every=3 if len(labels) > 12 else 1, unit="\u00a0%")
 
 
 def _histogram(values: Sequence[float]) -> str:
@@ -558,6 +566,7 @@ def _picture(
     labels: Sequence[str],
     titles: Sequence[str],
     every: int,
+    unit: str = "",
     signs: Sequence[float] | None = None,
 ) -> str:
     """Bars as SVG. `signs` colour them where their height does not; a label stands under each `every`-th."""
@@ -582,8 +591,13 @@ def _picture(
             f'width="{slot * 0.76:.1f}" height="{size:.1f}"/>'
             f'<rect class="hit" x="{left:.1f}" y="0" width="{slot:.1f}" height="{height}"/></g>{text}'
         )
+    for value, y in ((top, 4.0), (bottom, height + 4)):
+        if value:
+            drawn.append(
+                f'<text class="scale" x="-4" y="{y:.1f}">{value:.3g}{unit}</text>'.replace("-0.", f"{MINUS}0.")
+            )
     return (
-        f'<svg class="bars" viewBox="-8 0 {width + 16:.0f} {height + 18:.0f}" role="img">'
+        f'<svg class="bars" viewBox="-46 -8 {width + 54:.0f} {height + 26:.0f}" role="img">'
         f'<line x1="0" x2="{width:.0f}" y1="{zero:.1f}" y2="{zero:.1f}"/>{"".join(drawn)}</svg>'
     )
 
@@ -797,7 +811,8 @@ def _definitions() -> str:
             f"<dd>{_t(d.meaning)}{good}<br><code>{escape(d.formula)}</code></dd></div>"
         )
     legend = _(
-        "V: equity; V_0 at the start, V_T at the end; r: daily returns; r_f: interest on idle money; P: days a year"
+        "V: equity; V_0 at the start, V_T at the end; r: daily returns; r_f: interest on idle money; P: days a year; "
+        "P/L: profit of a trade; q: size; p: price; R: money at risk"
     )
     return (
         f'<section class="long"><details id="definitions"><summary>{escape(_("What the numbers mean"))}</summary>'

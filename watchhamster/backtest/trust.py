@@ -432,7 +432,7 @@ _EVIDENCE: Final[dict[Grade, tuple[tuple[Mark, ...], tuple[str, ...]]]] = {
     "doubtful": (("poor", "fair"), ()),
     "fragile": (("poor", "fair"), _FRAGILE),
     "overfitted": (("poor", "fair"), _SELECTION),
-    "losing": ((), ()),
+    "losing": (("poor",), ("holding",)),
     "too_few": (("poor",), ("trades",)),
 }
 _NAMED: Final = 3  # findings in a verdict
@@ -443,7 +443,7 @@ def verdict(grade: Grade, checks: Sequence[Check]) -> Text:
     marks, first = _EVIDENCE[grade]
     ranked = [check for mark in marks for check in checks if check.mark == mark]
     ranked.sort(key=lambda check: check.name not in first)
-    if grade == "too_few":  # nothing else can be known yet
+    if grade in ("too_few", "losing"):  # nothing else matters
         ranked = ranked[:1]
     findings = [check.finding for check in ranked[:_NAMED]]
     if not findings:
