@@ -72,8 +72,12 @@ async def test_bars_travel_by_shared_memory_once(pool: WorkerPool) -> None:
     async with pool.sharing(bars) as handle:
         assert len(blocks() - before) == 1
         looks = [await pool.run(jobs.look, handle, handle, home="bars") for _ in range(3)]
-        assert {look[:3] for look in looks} == {(float(bars.close.sum()), False, True)}
-        assert [look[3] for look in looks] == [1, 2, 3]  # one object, decoded once
+        assert {look[:2] for look in looks} == {(float(bars.close.sum()), True)}
+        assert [look[2] for look in looks] == [1, 2, 3]  # one object, decoded once
+        assert await pool.run(jobs.spoil, handle, home="elsewhere") == 0.0
+        with pytest.raises(WatchHamsterError):
+            await pool.run(jobs.die, home="elsewhere")
+        assert (await pool.run(jobs.look, handle, handle, home="elsewhere"))[0] == bars.close.sum()  # its own copy only
     assert blocks() == before
     with pytest.raises(WatchHamsterError):
         await pool.run(jobs.look, handle, handle)

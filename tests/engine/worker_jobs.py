@@ -34,10 +34,15 @@ def thickness() -> tuple[int, str]:
     return os.nice(0), os.environ["OMP_NUM_THREADS"]
 
 
-def look(bars: Bars, other: Bars) -> tuple[float, bool, bool, int]:
-    """The sum of the closes, whether they can be written to, whether both are one, how often this one was seen."""
+def look(bars: Bars, other: Bars) -> tuple[float, bool, int]:
+    """The sum of the closes, whether both are one, how often this one was seen."""
     _seen[id(bars)] = _seen.get(id(bars), 0) + 1
-    return float(np.sum(bars.close)), bars.close.flags.writeable, bars is other, _seen[id(bars)]
+    return float(np.sum(bars.close)), bars is other, _seen[id(bars)]
+
+
+def spoil(bars: Bars) -> float:
+    bars.close[:] = 0.0
+    return float(np.sum(bars.close))
 
 
 def refuse() -> None:

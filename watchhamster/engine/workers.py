@@ -8,7 +8,7 @@ crashes, hangs or takes too much is killed and replaced while the others go on:
         result = await pool.run(count, handle, 14, on_progress=show, timeout_s=60)
 
 The function must be importable (it goes by its name), its arguments and its result picklable, and small: what is
-large goes through `sharing`, once, and arrives in each worker as read-only arrays over the same memory.
+large goes through `sharing`, once, and arrives in each worker as arrays over the same memory.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import mmap
 import multiprocessing
 import os
 import pickle
@@ -601,7 +602,7 @@ def _revive(kind: type[WatchHamsterError], args: tuple[object, ...], state: dict
 def _serve(link: Connection, setup: _Setup) -> None:
     """The worker's life: answer calls until the other end of the pipe is closed."""
     _settle(setup)
-    attached: dict[str, tuple[SharedMemory, Any]] = {}
+    attached: dict[str, tuple[Any, Any]] = {}
     if setup.warm is not None:
         try:
             pickle.loads(setup.warm)()
@@ -659,7 +660,7 @@ def _send(link: Connection, kind: str, content: object = None) -> None:
 
 def _answer(
     link: Connection,
-    attached: dict[str, tuple[SharedMemory, Any]],
+    attached: dict[str, tuple[Any, Any]],
     function: Callable[..., Any],
     args: Sequence[object],
     reports: bool,
@@ -712,30 +713,36 @@ def _limit(memory_mb: float) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
-def _attach(attached: dict[str, tuple[SharedMemory, Any]], handle: Shared[T]) -> T:
-    """The value of a handle, decoded once."""
+def _attach(attached: dict[str, tuple[Any, Any]], handle: Shared[T]) -> T:
+    """The value of a handle, decoded once. Its arrays may be written to: only this process sees it (copy on write)."""
     if handle.name not in attached:
         # Only its maker cleans a block up; before Python 3.13 whoever opens one volunteers too.
         register = resource_tracker.register
         resource_tracker.register = lambda name, rtype: None
         try:
-            block = SharedMemory(handle.name)
+            block: Any = SharedMemory(handle.name)
         finally:
             resource_tracker.register = register
-        whole = block.buf.toreadonly()  # type: ignore[union-attr]
+        memory = block
+        if sys.platform == "win32":
+            whole = block.buf
+        else:
+            memory = mmap.mmap(block._fd, handle.size, access=mmap.ACCESS_COPY)
+            whole = memoryview(memory)
+            block.close()
         pickled, *arrays = (whole[start:stop] for start, stop in handle.spans)
-        attached[handle.name] = (block, pickle.loads(pickled, buffers=arrays))
+        attached[handle.name] = (memory, pickle.loads(pickled, buffers=arrays))
     value: T = attached[handle.name][1]
     return value
 
 
-def _keep(attached: dict[str, tuple[SharedMemory, Any]], live: Sequence[str]) -> None:
+def _keep(attached: dict[str, tuple[Any, Any]], live: Sequence[str]) -> None:
     """Let go of what is no longer shared."""
     for name in [name for name in attached if name not in live]:
-        block, value = attached.pop(name)
+        memory, value = attached.pop(name)
         del value
         gc.collect()
         try:
-            block.close()
+            memory.close()
         except BufferError:  # something still looks at an array of it: next time
-            attached[name] = (block, None)
+            attached[name] = (memory, None)
