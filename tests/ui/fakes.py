@@ -25,6 +25,7 @@ from watchhamster.engine.engine import Metrics
 from watchhamster.monitor.alerts import Alert, Delivery, Rule
 from watchhamster.monitor.status import StatusNode, node
 from watchhamster.settings import Settings, Value
+from watchhamster.venues.calendars import calendar_of
 
 NOW_NS = 1_763_700_192 * SECOND_NS  # 2025-11-21 13:43:12 KST
 STEPS = PriceSteps(
@@ -140,6 +141,32 @@ class FakeEngine:
             self.board.apply(event)
         for observer in list(self._observers):
             observer(event)
+
+    def add_shares(self) -> None:
+        """Let Yahoo be a venue beside Upbit: shares of two countries are watched, more can be found."""
+        rows = (
+            ("AAPL", "애플", "Apple", "USD", 262.5, "XNYS", "0.01"),
+            ("005930.KS", "삼성전자", "Samsung Electronics", "KRW", 108_000.0, "XKRX", "1"),
+            ("VOD.L", "", "Vodafone Group Plc", "GBp", 93.46, "XLON", "0.01"),
+        )
+        for symbol, korean, english, quote, price, market, step in rows:
+            name = f"yahoo:{symbol}"
+            names = {"en": english} | ({"ko": korean} if korean else {})
+            steps = PriceSteps((Decimal(0),), (Decimal(step),))
+            info = InstrumentInfo(name, symbol, symbol, quote, names, steps, Decimal(0))
+            self.calendars[name] = calendar_of(market)
+            self._prices[name] = price
+            self.found.setdefault("yahoo", []).append(info)
+            if korean:
+                self._infos[name] = info
+                self._watch_list.append(name)
+                self.share(symbol, price)
+
+    def share(self, symbol: str, price: float, state: str = "REGULAR", regular: float | None = None) -> None:
+        """A share's price comes; it was a hundredth lower the day before."""
+        before, now = self._prices[f"yahoo:{symbol}"] / 1.01, self.clock.at_ns
+        day = (before, price + 1, price - 1, before, price - before, price / before - 1, 1e6, None, now, state, regular)
+        self.say(Ticker(f"yahoo:{symbol}", now, now, price, *day))
 
     def tick(self, instrument: str = "upbit:KRW-BTC") -> None:
         """One trade, with the book and the forming candle that belong to it."""

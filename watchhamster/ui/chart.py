@@ -156,8 +156,7 @@ class ChartView(QWidget):
         """
         self._instrument, self._info, self._simulated = instrument, info, simulated
         self._timeframe = timeframe_of(timeframe) if isinstance(timeframe, str) else timeframe
-        has_sessions = calendar is not None and self._timeframe.approximate_ns < 30 * 86400 * SECOND_NS
-        self._calendar = calendar if has_sessions else None
+        self._calendar = calendar if SessionSlots.suits(self._timeframe) else None
         self._raw = [bars] if bars.adjustment is not None else []
         self._paid = _distributions(self._raw)
         self._adjusted = adjusted

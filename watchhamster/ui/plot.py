@@ -304,7 +304,9 @@ class Painter:
 
     @staticmethod
     def _mark_row(frame: Frame, pyramid: Pyramid, mark: Mark, slot: int, below: bool, side: int) -> int:
-        """Beside the candle rather than on it; without a candle, at the mark's own price."""
+        """Beside the candle rather than on it; without a candle, at the mark's own price; of a day, at the axis."""
+        if mark.sign == "paid":
+            return frame.price_height - side
         candle = pyramid.candle(slot)
         if candle is not None:
             y = frame.y_of(candle[LOW]) + side // 4 if below else frame.y_of(candle[HIGH]) - side - side // 4

@@ -71,8 +71,8 @@ class Slots:
         """Whether there is a slot for each of these."""
         return True
 
-    def admit(self, open_ns: Ints) -> None:
-        """Make slots for those that have none. Older slots get other numbers by that."""
+    def admit(self, open_ns: Ints, keep_ns: int | None = None) -> None:
+        """Make slots for those that have none. Others get other numbers by that, but not the one of `keep_ns`."""
 
     def times(self, slots: Ints) -> Ints:
         """When these slots begin."""
@@ -112,6 +112,11 @@ class SessionSlots(Slots):
         if len(open_ns):
             self._read(int(open_ns[0]), int(open_ns[-1]))
             self.admit(open_ns)
+
+    @staticmethod
+    def suits(timeframe: Timeframe) -> bool:
+        """Whether candles of a timeframe know of sessions: those of months and years do not."""
+        return timeframe.ns is not None
 
     # ------------------------------------------------------------------ as other slots
 
@@ -154,20 +159,20 @@ class SessionSlots(Slots):
         self._read(int(open_ns[0]), int(open_ns[-1]))
         return not self._outside(open_ns).any()
 
-    def admit(self, open_ns: Ints) -> None:
-        """Make slots for those that have none. Older slots get other numbers by that."""
+    def admit(self, open_ns: Ints, keep_ns: int | None = None) -> None:
+        """Make slots for those that have none. Others get other numbers by that, but not the one of `keep_ns`."""
         fresh = np.unique(open_ns[self._outside(open_ns)])
         if not len(fresh):
             return
+        place = int(np.searchsorted(self._since, fresh[-1] if keep_ns is None else keep_ns, side="right")) - 1
+        kept = (int(self._since[place]), int(self._slot[place])) if len(self._since) else (int(fresh[0]), 0)
         since = np.concatenate((self._since, fresh))
         until = np.concatenate((self._until, fresh + self._step))
         order = np.argsort(since, kind="stable")
         since, until = since[order], until[order]
         until[:-1] = np.minimum(until[:-1], since[1:])
-        newest = int(self._since[-1]) if len(self._since) else int(since[-1])
-        number = int(self._slot[-1]) if len(self._since) else 0
         self._since, self._until = since, until
-        self._number(int(np.searchsorted(since, newest)), number)
+        self._number(int(np.searchsorted(since, kept[0])), kept[1])
 
     def times(self, slots: Ints) -> Ints:
         """When these slots begin."""
@@ -444,7 +449,7 @@ class Pyramid:
         if not self.slots.hold(open_ns):
             base = self._runs[0]
             times = self.slots.times(base.keys)
-            self.slots.admit(open_ns)
+            self.slots.admit(open_ns, int(times[-1]) if len(times) else None)
             self._replace(self.slots.of(times), base.rows.astype(np.float64))
 
     def _columns_of(self, bars: Bars) -> tuple[Ints, Floats]:

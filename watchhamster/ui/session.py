@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
+import numpy as np
 from PySide6.QtCore import QObject, Qt, QTimer
 from PySide6.QtWidgets import QApplication, QStackedWidget, QVBoxLayout, QWidget
 
@@ -40,6 +41,7 @@ from watchhamster.ui.inbox import AlertBook, AlertList, AlertsPage
 from watchhamster.ui.language import named, switch_language
 from watchhamster.ui.lookup import Lookup
 from watchhamster.ui.market import unit_of
+from watchhamster.ui.pyramid import SessionSlots
 from watchhamster.ui.quote_view import NewsView, QuoteView
 from watchhamster.ui.rule_form import RuleForm, RuleList, price_alert, price_of, trial_sentence, try_days
 from watchhamster.ui.settings_page import SettingsPage
@@ -253,7 +255,7 @@ class Session(QObject):
     def load_chart(self) -> None:
         """Ask for the newest candles of what is in hand."""
         now = self._asked_ns = self.engine.clock.now_ns()
-        since = now - FIRST_BARS * timeframe(self.timeframe).approximate_ns
+        since = self._bars_back(now, FIRST_BARS)
         self._loading += 1
         number = self._loading
         key = (self.instrument, self.timeframe)
@@ -265,6 +267,14 @@ class Session(QObject):
             lambda found: self._loaded(number, *key, *found),
             lambda error: self._not_loaded(number, error),
         )
+
+    def _bars_back(self, now_ns: int, count: int) -> int:
+        """When the candle opened that lies so many back; the time a market was closed does not count."""
+        frame, calendar = timeframe(self.timeframe), self.engine.calendar(self.instrument)
+        if calendar is None or not SessionSlots.suits(frame):
+            return now_ns - count * frame.approximate_ns
+        axis = SessionSlots(frame, calendar, np.array([now_ns], np.int64))
+        return axis.open_ns(axis.at(now_ns) - count)
 
     async def _history(self, instrument: str, name: str, since_ns: int, until_ns: int) -> tuple[Bars, list[Span]]:
         """Candles, and what is known of the time up to the last of them: what has yet to come is no gap."""
