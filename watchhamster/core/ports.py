@@ -179,6 +179,7 @@ class FeedPolicy(msgspec.Struct, frozen=True):
     audit_s: float = 10.0  # between comparisons of the stream with REST
     backoff_first_s: float = 0.25
     backoff_max_s: float = 8.0
+    bars_s: float = 60.0  # between asks for the closed candles of what is only listed, where there are no trades
     stale_after_s: float = 5.0  # no route had news for so long, though some should
     snapshot_timeout_s: float = 10.0  # a subscription without any first answer
     connects: Quota = Quota(5)

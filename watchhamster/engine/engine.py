@@ -664,10 +664,15 @@ class Engine:
         """Of an instrument without trades: the timeframes of which bars have settled since they were taken, and up to
         when."""
         frames = [MINUTE, *(timeframe(name) for i, name in self._watch.needs() if i == live.instrument)]
-        if self._focus is not None and self._focus[0] == live.instrument:
+        is_shown = self._focus is not None and self._focus[0] == live.instrument
+        if self._focus is not None and is_shown:
             frames.append(self._focus[1])
-        ahead_ns = self._parts[split_instrument(live.instrument)[0]].caller.ahead_ns
-        grid, settled_ns = self._grid(live.instrument), self.clock.now_ns() - SETTLE_NS - ahead_ns
+        part = self._parts[split_instrument(live.instrument)[0]]
+        grid, settled_ns = self._grid(live.instrument), self.clock.now_ns() - SETTLE_NS - part.caller.ahead_ns
+        if not is_shown and frames == [MINUTE]:  # it is only on the list, and nobody waits for each of its minutes
+            known_ns = live.whole_from.get(MINUTE.name, settled_ns)
+            if settled_ns - known_ns < part.feed.venue.policy.bars_s * SECOND_NS:
+                return {}
         until = {frame: grid.settled_ns(frame, settled_ns) for frame in frames if frame.name in live.whole_from}
         return {frame: until_ns for frame, until_ns in until.items() if live.whole_from[frame.name] < until_ns}
 

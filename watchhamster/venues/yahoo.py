@@ -613,6 +613,7 @@ class Yahoo:
         audit_s=120.0,  # of symbols whose silence may be a halt
         backoff_first_s=1.0,
         backoff_max_s=60.0,
+        bars_s=300.0,
         stale_after_s=180.0,
         snapshot_timeout_s=120.0,
         connects=Quota(1, 1.0),
