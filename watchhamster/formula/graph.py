@@ -37,6 +37,7 @@ Array: TypeAlias = NDArray[Any]  # float64 for numbers, int8 for conditions
 Column: TypeAlias = Array | float  # a node's values over bars; a constant is not spread out
 Closure: TypeAlias = Callable[[], None]
 NAN = math.nan
+_CHUNK = 1 << 15  # bars at a time: what a processor keeps at hand
 COLUMNS = ("open", "high", "low", "close", "volume", "value")
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -101,10 +102,17 @@ _TRUTH = {1: True, -1: False, 0: None}
 
 def finite(column: Array) -> Array:
     """Floats with every infinity and odd NaN made the one NaN. May be the array itself."""
-    bad = ~np.isfinite(column)
-    if bad.any():
-        column = np.where(bad, NAN, column)
+    if has_holes(column):
+        bad = ~np.isfinite(column)
+        if bad.any():
+            column = np.where(bad, NAN, column)
     return column
+
+
+def has_holes(column: Array) -> bool:
+    """Whether a value may not be finite: their sum tells, at the speed of memory. Rarely true for nothing."""
+    with np.errstate(all="ignore"):
+        return not math.isfinite(column.sum())
 
 
 # ---------------------------------------------------------------- operations
@@ -228,8 +236,14 @@ class Comparison(msgspec.Struct, frozen=True):
     kind: Kind = "bool"
 
     def arrays(self, *arguments: Column) -> Any:
-        left, right = arguments
-        return self.compare(left, right).view(np.int8) - self.against(left, right).view(np.int8)
+        left, right = np.broadcast_arrays(*arguments)
+        truth = np.empty(len(left), np.int8)
+        for start in range(0, len(left), _CHUNK):
+            x, y = left[start : start + _CHUNK], right[start : start + _CHUNK]
+            np.subtract(
+                self.compare(x, y).view(np.int8), self.against(x, y).view(np.int8), out=truth[start : start + _CHUNK]
+            )
+        return truth
 
     def steps(self, values: list[Any], result: int, arguments: Sequence[int], history: Any) -> tuple[Closure, Closure]:
         (left, right), compare = arguments, self.compare

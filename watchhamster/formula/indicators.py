@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from watchhamster.formula.graph import NAN, Array, Closure, Column, Kind, finite
+from watchhamster.formula.graph import NAN, Array, Closure, Column, Kind, has_holes
 
 
 def _import_talib() -> tuple[Any, Any, Any]:
@@ -67,14 +67,18 @@ class Indicator(msgspec.Struct, frozen=True):
 
     def arrays(self, *arguments: Column) -> Any:
         columns = [np.ascontiguousarray(a, np.float64) for a in arguments]
-        results = [np.full(len(columns[0]), NAN) for _ in range(self.outputs)]
-        function = getattr(talib, self.name)
-        need = self.lookback
-        for start, stop in runs(columns, need + 1):
-            found = function(*(c[start:stop] for c in columns), **dict(self.parameters))
-            for result, part in zip(results, found if self.outputs > 1 else (found,), strict=True):
-                # Of 0.0 and -0.0 in a window either may come, so neither is told from the other.
-                result[start + need : stop] = finite(part[need:] + 0.0)
+        function = partial(getattr(talib, self.name), **dict(self.parameters))
+        count, need = len(columns[0]), self.lookback
+        spans = runs(columns, need + 1)
+        if spans == [(0, count)]:
+            found = function(*columns)
+            results = [_cleaned(part, need) for part in (found if self.outputs > 1 else (found,))]
+        else:
+            results = [np.full(count, NAN) for _ in range(self.outputs)]
+            for start, stop in spans:
+                found = function(*(c[start:stop] for c in columns))
+                for result, part in zip(results, found if self.outputs > 1 else (found,), strict=True):
+                    result[start:stop] = _cleaned(part, need)
         return results[0] if self.outputs == 1 else tuple(results)
 
     def steps(
@@ -180,6 +184,22 @@ class Output(msgspec.Struct, frozen=True):
         return step, step
 
 
+def _cleaned(part: Array, need: int) -> Array:
+    """A run's values: undefined before the first, and where they are not finite.
+
+    Of 0.0 and -0.0 in a window either may come, so neither is told from the other.
+    """
+    if part.dtype == np.float64:
+        part += 0.0  # TA-Lib has just made it
+    else:
+        part = part.astype(np.float64)
+    part[:need] = NAN
+    known = part[need:]
+    if has_holes(known):
+        known[~np.isfinite(known)] = NAN
+    return part
+
+
 def _clean_one(x: Any) -> float:
     return x + 0.0 if x - x == 0 else NAN
 
@@ -198,9 +218,10 @@ def _defined(columns: Sequence[Array]) -> Any:
 
 def runs(columns: Sequence[Array], least: int) -> list[tuple[int, int]]:
     """Spans of bars on which every column is defined, at least so long."""
+    count = len(columns[0])
+    if not any(map(has_holes, columns)):
+        return [(0, count)] if count >= least else []
     defined = _defined(columns)
-    if defined.all():
-        return [(0, len(defined))] if len(defined) >= least else []
     edges = np.flatnonzero(np.diff(np.concatenate(([False], defined, [False])).astype(np.int8)))
     starts, stops = edges[::2], edges[1::2]
     long = stops - starts >= least

@@ -24,6 +24,7 @@ from watchhamster.formula.graph import (
     Graph,
     Kind,
     Node,
+    Series,
     Value,
     Values,
 )
@@ -204,19 +205,18 @@ class Sweep:
         self._others = others
         self._scope = Scope(**scope)
         self._limit = cache_bytes
+        self._rows: Any = None
         self._begin()
 
     def _begin(self) -> None:
         self._graph = Graph()
         self._cache = _Cache(self._limit)
-        self._rows: Any = None
-        self._framed = False
 
     def program(self, parameters: Mapping[str, float]) -> Program:
         """The formulas with these parameters; its nodes are shared with those of other sets."""
         if len(self._graph) > 100_000:
             self._begin()
-        roots = [Parser(text, parameters, self._graph, self._scope).formula() for text in self.texts]
+        roots = [Parser(text, parameters, self._graph, self._scope, evidence=False).formula() for text in self.texts]
         return Program(roots, self._scope.timeframe, self._scope.grids)
 
     def over(self, parameters: Mapping[str, float]) -> tuple[Values, ...]:
@@ -228,7 +228,8 @@ class Sweep:
         if self._rows is None or program.frames:
             self._rows = program.rows(self._bars, self._others)
         found = program.evaluate(self._rows, self._cache)
-        self._cache.finish([node.index for node in program.nodes if isinstance(node.operation, Indicator | Window)])
+        dear = [node.index for node in program.nodes if isinstance(node.operation, Series | Indicator | Window)]
+        self._cache.finish(dear)
         return found
 
 

@@ -119,6 +119,8 @@ _SLIPS: tuple[tuple[re.Pattern[str], Text], ...] = (
     (re.compile(r"\d\s*%(?=\s*($|and\b|or\b|\)))"), Text("Write percent as a number: roc(close, 1) > 3 is 3 percent.")),
 )
 
+_ENDS = (("#", Text("Comments are no part of a formula.")), (";", Text("A formula is one expression.")))
+
 _BINARY: Mapping[type[ast.operator], g.Arithmetic] = {
     ast.Add: g.ADD,
     ast.Sub: g.SUBTRACT,
@@ -141,6 +143,7 @@ _COMPARE: Mapping[type[ast.cmpop], str] = {
 
 @lru_cache(maxsize=256)
 def _read(source: str) -> ast.expr:
+    """Python's tree of a text that has been looked through."""
     return ast.parse(source, mode="eval").body
 
 
@@ -160,7 +163,8 @@ def check_name(name: str, position: int) -> None:
 class Parser:
     """One text. Each `_…` method turns a piece of Python's tree into a node, or refuses it.
 
-    `arguments` are further names with what they stand for, those of a saved formula.
+    `arguments` are further names with what they stand for, those of a saved formula. Without `evidence` its `parts` are
+    not looked for.
     """
 
     def __init__(
@@ -170,18 +174,26 @@ class Parser:
         graph: Graph,
         scope: Scope,
         arguments: Mapping[str, Node] = NOTHING,
+        *,
+        evidence: bool = True,
     ) -> None:
         self.text = text
+        self.evidence = evidence
         self.parameters = parameters
         self.graph = graph
         self.scope = scope
         self.arguments = arguments
         self.parts: dict[str, Node] = {}
-        self.names = [*SERIES, *LIVE, *DAYS, *scope.inputs, *FUNCTIONS, *scope.library.names(), *parameters, *arguments]
         self.around: list[tuple[str, Frame]] = []  # the calls of `at` and `of` that this is in, each with where it is
         self.nodes_max = len(graph) + NODES_MAX
         self.source = ""  # the text without what it is indented by
         self.indent = 0
+
+    @property
+    def names(self) -> list[str]:
+        """All that may be written here."""
+        saved = self.scope.library.names()
+        return [*SERIES, *LIVE, *DAYS, *self.scope.inputs, *FUNCTIONS, *saved, *self.parameters, *self.arguments]
 
     # -- the text
 
@@ -214,15 +226,12 @@ class Parser:
         self.indent = len(line) - len(source)
         if not source:
             raise refusal(0, Text("The formula is empty."), Text("Write a condition, such as rsi(close, 14) < 30."))
-        for sign, text in (
-            ("#", Text("Comments are no part of a formula.")),
-            (";", Text("A formula is one expression.")),
-        ):
+        for sign, text in _ENDS:
             if sign in source:
                 raise refusal(self.indent + source.index(sign), text, Text("Leave out what begins here."))
-        for place, sign in enumerate(line):
-            if not sign.isprintable():
-                raise refusal(place, Text("The character {sign!r} is not text.", {"sign": sign}), Text("Take it away."))
+        if not line.isprintable():
+            place, sign = next((place, sign) for place, sign in enumerate(line) if not sign.isprintable())
+            raise refusal(place, Text("The character {sign!r} is not text.", {"sign": sign}), Text("Take it away."))
         self.source = source
         try:
             return _read(source)
@@ -554,7 +563,7 @@ class Parser:
         )
 
     def _evidence(self, tree: ast.expr, node: Node) -> None:
-        if node.constant is not None:
+        if node.constant is not None or not self.evidence:
             return
         text = ast.unparse(tree)
         for call, outer in reversed(self.around):
@@ -570,7 +579,13 @@ class Parser:
                 Text("A lag is one number: x[3] is three bars ago."),
                 Text("For a span, use highest(x, 3), lowest(x, 3) or sma(x, 3)."),
             )
-        bars = self._plain(tree.slice, depth, Text("A lag is a plain number or a parameter: x[3] is three bars ago."))
+        bars = self._node(tree.slice, depth + 1).constant
+        if bars is None:
+            raise refusal(
+                self._at(tree.slice),
+                Text("A lag is a plain number or a parameter: x[3] is three bars ago."),
+                Text("It has to be known before any bar is seen."),
+            )
         if bars < 0:
             raise refusal(
                 self._at(tree.slice),
@@ -593,13 +608,6 @@ class Parser:
                 Text("What belongs to a position cannot be looked at over several bars."),
                 Text("Use it in comparisons and arithmetic only."),
             )
-
-    def _plain(self, tree: ast.expr, depth: int, otherwise: Text) -> float:
-        """A constant's number."""
-        node = self._node(tree, depth + 1)
-        if node.constant is None:
-            raise refusal(self._at(tree), otherwise, Text("It has to be known before any bar is seen."))
-        return node.constant
 
     # -- outputs
 
@@ -812,18 +820,20 @@ class Parser:
         bound = dict(zip(function.words, [*series, *constants], strict=True))
         text = " " * definition.start + definition.text[definition.start :]
         try:
-            return Parser(text, {}, self.graph, self.scope, bound).body()
+            return Parser(text, {}, self.graph, self.scope, bound, evidence=False).body()
         except UsageError as error:
             raise self._inside(tree, function.name, error) from None
 
     def _arguments(self, tree: ast.Call, function: Function) -> dict[str, ast.expr]:
         """Arguments by name: those without one in the function's order."""
-        words = list(function.words)
-        example = (
-            Text("Write {signature}.", {"signature": function.signature})
-            if function.series or function.definition
-            else Text("It reads whole bars: write {signature}.", {"signature": function.signature})
-        )
+        words = function.words
+
+        def example() -> Text:
+            signature = {"signature": function.signature}
+            if function.series or function.definition:
+                return Text("Write {signature}.", signature)
+            return Text("It reads whole bars: write {signature}.", signature)
+
         if len(tree.args) > len(words):
             extra = tree.args[len(words)]
             if not function.series and isinstance(tree.args[0], ast.Name) and tree.args[0].id in SERIES:
@@ -834,12 +844,14 @@ class Parser:
                     "{name} takes {count} arguments, not {given}.",
                     {"name": function.name, "count": len(words), "given": len(tree.args)},
                 ),
-                example,
+                example(),
             )
         found: dict[str, ast.expr] = {}
         for word, argument in zip(words, tree.args, strict=False):
             if isinstance(argument, ast.Starred):
-                raise refusal(self._at(argument), Text("{text!r} is not part of the language.", {"text": "*"}), example)
+                raise refusal(
+                    self._at(argument), Text("{text!r} is not part of the language.", {"text": "*"}), example()
+                )
             found[word] = argument
         for keyword in tree.keywords:
             if keyword.arg not in words:
@@ -849,11 +861,13 @@ class Parser:
                     Text(
                         "{name} has no argument {argument}.", {"name": function.name, "argument": keyword.arg or "**"}
                     ),
-                    example if nearest is None else None,
+                    example() if nearest is None else None,
                     nearest,
                 )
             if keyword.arg in found:
-                raise refusal(self._at(keyword), Text("{argument} is given twice.", {"argument": keyword.arg}), example)
+                raise refusal(
+                    self._at(keyword), Text("{argument} is given twice.", {"argument": keyword.arg}), example()
+                )
             found[keyword.arg] = keyword.value
         required = [*([function.word] if function.word else []), *function.series]
         required += [*(p.name for p in function.parameters if p.default is None)]
@@ -862,7 +876,7 @@ class Parser:
                 raise refusal(
                     self._at(tree),
                     Text("{name} misses its argument {argument}.", {"name": function.name, "argument": word}),
-                    example,
+                    example(),
                 )
         return found
 
@@ -883,9 +897,13 @@ class Parser:
                     Text("It is one of {names}.", {"names": ", ".join(parameter.choices)}),
                     _nearest(argument.id, parameter.choices),
                 )
-        number = self._plain(
-            argument, depth, Text("{argument} of {name} is a plain number or a parameter, not a series.", names)
-        )
+        number = self._node(argument, depth + 1).constant
+        if number is None:
+            raise refusal(
+                self._at(argument),
+                Text("{argument} of {name} is a plain number or a parameter, not a series.", names),
+                Text("It has to be known before any bar is seen."),
+            )
         if parameter.whole and number != int(number):
             raise refusal(
                 self._at(argument),
