@@ -1,10 +1,11 @@
 """The language of conditions: parse a formula once, evaluate it over arrays or bar by bar, with the same bits."""
 
+from watchhamster.formula.assist import Candidate, Signature, complete, signature
 from watchhamster.formula.evaluators import Program, Stepper
 from watchhamster.formula.functions import functions
 from watchhamster.formula.graph import Bar, Frame, Kind, Value, Values
 from watchhamster.formula.language import Formula, Library, Sweep, compile_many, parse
-from watchhamster.formula.parsing import HELD
+from watchhamster.formula.parsing import HELD, Scope
 from watchhamster.formula.table import DAYS, FACTS, LIVE, SERIES, Function, Parameter, describe
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "LIVE",
     "SERIES",
     "Bar",
+    "Candidate",
     "Formula",
     "Frame",
     "Function",
@@ -21,12 +23,16 @@ __all__ = [
     "Library",
     "Parameter",
     "Program",
+    "Scope",
+    "Signature",
     "Stepper",
     "Sweep",
     "Value",
     "Values",
     "compile_many",
+    "complete",
     "describe",
     "functions",
     "parse",
+    "signature",
 ]

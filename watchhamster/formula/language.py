@@ -321,6 +321,8 @@ def _define(text: str, library: Library) -> Definition:
     check_name(head[1], head.start(1))
     series, parameters = _arguments(head[3] or "", head.start(3) if head[2] else 0)
     start = head.end()
+    if not text[start:].strip():
+        raise refusal(len(text.rstrip()), Text("The formula ends too early."), _HOW)
 
     def function(kind: Kind = "number", conditions: tuple[str, ...] = ()) -> Function:
         return Function(

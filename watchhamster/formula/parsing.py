@@ -60,12 +60,18 @@ class Saved(Protocol):
     def names(self) -> Collection[str]:
         """Of all there are."""
 
+    def functions(self) -> Sequence[Function]:
+        """Those that are right."""
+
 
 class _NoneSaved:
     def get(self, name: str) -> Definition | None:
         return None
 
     def names(self) -> Collection[str]:
+        return ()
+
+    def functions(self) -> Sequence[Function]:
         return ()
 
 
