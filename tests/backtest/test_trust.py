@@ -7,8 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from watchhamster.backtest.metrics import DAY_NS, Digest, Metrics, measure
 from watchhamster.backtest.trust import (
@@ -23,8 +21,6 @@ from watchhamster.backtest.trust import (
     moments,
     overfitting_probability,
     probabilistic_sharpe,
-    purged,
-    purged_folds,
     shuffled_drawdowns,
     snooping,
     stationary_draws,
@@ -191,7 +187,7 @@ def test_draws_are_blocks_of_the_mean_length() -> None:
     assert np.array_equal(draws, again)
 
 
-# ---------------------------------------------------------------- other orders, spans
+# ---------------------------------------------------------------- other orders
 
 
 def test_shuffled_drawdowns_keep_the_trades() -> None:
@@ -202,22 +198,6 @@ def test_shuffled_drawdowns_keep_the_trades() -> None:
     assert losses.min() == pytest.approx(1 - 0.9**2)  # three falls and one rise: two of them always meet
     assert losses.max() == pytest.approx(1 - 0.9**3)
     assert shuffled_drawdowns(np.empty(0), 100.0, np.random.default_rng(1), 3).tolist() == [0, 0, 0]
-
-
-@given(st.integers(2, 12), st.integers(0, 50), st.floats(0, 0.2))
-def test_folds_never_touch_their_test(folds: int, purge: int, embargo: float) -> None:
-    found = purged_folds(1000, 11_000, folds, purge, embargo)
-    assert [fold.test[0] for fold in found][1:] == [fold.test[1] for fold in found][:-1]
-    assert (found[0].test[0], found[-1].test[1]) == (1000, 11_000)
-    for fold in found:
-        for since, until in fold.train:
-            assert since < until
-            assert until <= fold.test[0] - purge or since >= fold.test[1] + int(10_000 * embargo)
-
-
-def test_purge_drops_what_overlaps_and_the_embargo_after() -> None:
-    entries, exits = np.array([0, 5, 12, 19, 20, 24, 25]), np.array([10, 11, 15, 30, 22, 28, 26])
-    assert purged(entries, exits, (10, 20), 5).tolist() == [True, False, False, False, False, False, True]
 
 
 # ---------------------------------------------------------------- the verdict

@@ -23,14 +23,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from watchhamster.backtest.results import Result
+from watchhamster.backtest.results import Curve, Result
 from watchhamster.core.bars import Floats, Ints
 from watchhamster.core.timeframes import SECOND_NS
 
 DAY_NS: Final = 86_400 * SECOND_NS
 YEAR_NS: Final = 31_557_600 * SECOND_NS
 SHORTEST_CAGR_NS: Final = 30 * DAY_NS
-_BLOCK: Final = 1 << 15
+_BLOCK: Final = 1 << 16
+_ROW: Final = 256
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,29 +110,16 @@ class Digest(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
 def digest(result: Result) -> Digest:
     """All that the metrics need of a run."""
-    curve, trades = result.curve, result.trades
-    drop = drawdown_summary(curve.equity, curve.open_ns, curve.close_ns, result.cash)
-    bars = len(curve)
+    trades = result.trades
 
     def column(name: str) -> Floats:
         # An array of objects turns None into NaN when it is cast.
         return np.array([getattr(trade, name) for trade in trades], object).astype(np.float64)
 
-    return Digest(
-        cash=result.cash,
-        final_equity=float(curve.equity[-1]) if bars else result.cash,
-        elapsed_ns=int(curve.close_ns[-1] - curve.open_ns[0]) if bars else 0,
-        year_days=result.year_days,
-        daily=daily_equity(result)[1],
-        hold_final=float(result.hold[-1]) if len(result.hold) else None,
-        max_drawdown=drop.deepest,
-        ulcer=drop.ulcer,
-        longest_drawdown_ns=drop.longest_ns,
-        exposure=int(np.count_nonzero(curve.positions)) / bars if bars else None,
-        average_exposure=_mean_share(curve.invested, curve.equity) if bars else None,
-        traded=math.fsum(fill.price * fill.size for fill in result.fills),
-        average_equity=_mean(curve.equity) if bars else None,
-        fees=math.fsum(fill.fee for fill in result.fills),
+    return msgspec.structs.replace(
+        digest_curve(result.curve, result.hold, result.cash, result.year_days, result.zone),
+        traded=math.fsum([fill.price * fill.size for fill in result.fills]),
+        fees=math.fsum([fill.fee for fill in result.fills]),
         profits=np.array([trade.profit for trade in trades], np.float64),
         profit_percents=np.array([trade.profit_percent for trade in trades], np.float64),
         risks=column("risk"),
@@ -141,27 +129,52 @@ def digest(result: Result) -> Digest:
     )
 
 
+def digest_curve(curve: Curve, hold: Floats, cash: float, year_days: int, zone: str) -> Digest:
+    """What the curve gives; whoever has the trades as arrays replaces those fields, and builds no trade for it."""
+    bars = len(curve)
+    if not bars:
+        return Digest(cash=cash, final_equity=cash, elapsed_ns=0, year_days=year_days, daily=np.array([cash]))
+    drop = drawdown_summary(curve.equity, curve.open_ns, curve.close_ns, cash)
+    return Digest(
+        cash=cash,
+        final_equity=float(curve.equity[-1]),
+        elapsed_ns=int(curve.close_ns[-1] - curve.open_ns[0]),
+        year_days=year_days,
+        daily=_daily(curve, cash, year_days, zone)[1],
+        hold_final=float(hold[-1]) if len(hold) else None,
+        max_drawdown=drop.deepest,
+        ulcer=drop.ulcer,
+        longest_drawdown_ns=drop.longest_ns,
+        exposure=int(np.count_nonzero(curve.positions)) / bars,
+        average_exposure=_mean_share(curve.invested, curve.equity),
+        average_equity=_mean(curve.equity),
+    )
+
+
 def daily_equity(result: Result) -> tuple[Ints, Floats]:
     """When each day of the run ended, and what the account was worth then.
 
     The first entry is the start: the first bar's open and the cash. The last day may be a part of one. Markets that
     never close have an entry for every midnight UTC, also those without a bar; others one for each local day with one.
     """
-    curve = result.curve
+    return _daily(result.curve, result.cash, result.year_days, result.zone)
+
+
+def _daily(curve: Curve, cash: float, year_days: int, zone: str) -> tuple[Ints, Floats]:
     if not len(curve):
-        return np.empty(0, np.int64), np.array([result.cash])
-    if result.year_days == 365:
+        return np.empty(0, np.int64), np.array([cash])
+    if year_days == 365:
         first, last = int(curve.open_ns[0]), int(curve.close_ns[-1])
         ends = np.arange(first // DAY_NS + 1, -(-last // DAY_NS) + 1, dtype=np.int64) * DAY_NS
         # A bar that ends at midnight belongs to the day before. Until the first bar's end the account holds its cash.
         at = np.searchsorted(curve.close_ns, ends, side="right") - 1
-        values = np.where(at >= 0, curve.equity[at], result.cash)
+        values = np.where(at >= 0, curve.equity[at], cash)
         ends[-1] = min(int(ends[-1]), last)
     else:
-        days = local_days(curve.open_ns, result.zone)
+        days = local_days(curve.open_ns, zone)
         at = np.flatnonzero(np.diff(days, append=days[-1] + 1))
         ends, values = curve.close_ns[at], curve.equity[at]
-    return np.concatenate((curve.open_ns[:1], ends)), np.concatenate(([result.cash], values))
+    return np.concatenate((curve.open_ns[:1], ends)), np.concatenate(([cash], values))
 
 
 def returns_of(daily: Floats) -> Floats:
@@ -241,11 +254,24 @@ def drawdown_summary(equity: Floats, open_ns: Ints, close_ns: Ints, cash: float)
 
 def drawdowns(equity: Floats, best: float) -> Floats:
     """1 - equity / the most it had been, which was `best` before the first entry."""
-    peak = np.maximum.accumulate(equity)
-    if equity[0] < best:
-        np.maximum(peak, best, out=peak)
+    peak = _running_best(equity, best)
     np.divide(equity, peak, out=peak)
     return np.subtract(1.0, peak, out=peak)
+
+
+def _running_best(equity: Floats, best: float) -> Floats:
+    """`np.maximum.accumulate` from `best` on. That goes number by number; most rows of them hold no new best."""
+    whole = len(equity) - len(equity) % _ROW
+    rows = equity[:whole].reshape(-1, _ROW)
+    tops = rows.max(1)
+    before = np.maximum.accumulate(np.concatenate(((best,), tops)))
+    peak = np.empty(len(equity))
+    filled = peak[:whole].reshape(-1, _ROW)
+    filled[:] = before[:-1, None]
+    rising = np.flatnonzero(tops > before[:-1])
+    filled[rising] = np.maximum(np.maximum.accumulate(rows[rising], axis=1), before[rising, None])
+    np.maximum(np.maximum.accumulate(equity[whole:]), before[-1], out=peak[whole:])
+    return peak
 
 
 def _mean_share(part: Floats, whole: Floats) -> float:

@@ -11,14 +11,14 @@ from the generator that is passed in, so the same seed gives the same answer.
 Sources: Bailey, López de Prado, "The Sharpe Ratio Efficient Frontier" (2012) and "The Deflated Sharpe Ratio" (2014);
 Bailey, Borwein, López de Prado, Zhu, "The Probability of Backtest Overfitting" (2015); White, "A Reality Check for
 Data Snooping" (2000); Hansen, "A Test for Superior Predictive Ability" (2005); Politis, Romano, "The Stationary
-Bootstrap" (1994); López de Prado, "Advances in Financial Machine Learning" (2018), chapter 7, for purge and embargo.
+Bootstrap" (1994).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from itertools import combinations, pairwise
+from itertools import combinations
 from statistics import NormalDist
 from typing import Final, Literal, TypeAlias
 
@@ -261,38 +261,6 @@ def stress(
         value(Change(later_bars=1)),
         tuple(value(Change(random_entries=seed)) for seed in seeds),
     )
-
-
-# ---------------------------------------------------------------- training without peeping
-
-
-class Fold(msgspec.Struct, frozen=True):
-    """A span to test on and those to train on, `until` exclusive."""
-
-    test: tuple[int, int]
-    train: tuple[tuple[int, int], ...]
-
-
-def purged_folds(since_ns: int, until_ns: int, folds: int, purge_ns: int = 0, embargo: float = 0.01) -> list[Fold]:
-    """Spans of k-fold cross-validation in time.
-
-    Training ends `purge_ns` (the longest a position is held) before the test and begins again an embargo (a share of
-    the whole) after it, so that no trade and no slow indicator reaches across.
-    """
-    if folds < 2:
-        raise ValueError("there are two folds at least")
-    length, embargo_ns = until_ns - since_ns, int((until_ns - since_ns) * embargo)
-    edges = [since_ns + length * n // folds for n in range(folds + 1)]
-    found = []
-    for test in pairwise(edges):
-        spans = ((since_ns, test[0] - purge_ns), (test[1] + embargo_ns, until_ns))
-        found.append(Fold(test, tuple(span for span in spans if span[0] < span[1])))
-    return found
-
-
-def purged(entry_ns: Ints, exit_ns: Ints, test: tuple[int, int], embargo_ns: int = 0) -> NDArray[np.bool_]:
-    """Which trades may be trained on: those that end before the test span, or begin after it and its embargo."""
-    return (exit_ns <= test[0]) | (entry_ns >= test[1] + embargo_ns)
 
 
 # ---------------------------------------------------------------- the verdict
