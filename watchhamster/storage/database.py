@@ -99,8 +99,14 @@ def stamp(now_ns: int) -> str:
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """A connection that changes nothing, to a file that may be damaged."""
-    connection = sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)
+    """A connection that changes nothing, to a file that may be damaged.
+
+    Where no WAL lies beside the file nobody has it open, and it is read as it lies: SQLite would else begin a WAL, and
+    having opened it for reading only, leave it behind.
+    """
+    alone = not path.with_name(path.name + "-wal").exists()
+    uri = path.absolute().as_uri() + ("?mode=ro&immutable=1" if alone else "?mode=ro")
+    connection = sqlite3.connect(uri, uri=True)
     connection.text_factory = _decode
     return connection
 
