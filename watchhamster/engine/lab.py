@@ -8,12 +8,13 @@ loses the runs of one step at most, and the same plan, given what was kept, goes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from watchhamster.backtest.optimise import Call, Plan
+from watchhamster.backtest.optimise import Call, Findings, Optimisation, Plan, optimise
+from watchhamster.backtest.search import ConditionObjective, ConditionSearch, search_conditions
 from watchhamster.backtest.trials import RunTable, Stage, Trial
 from watchhamster.core.ports import Clock, WatchHamsterError
 from watchhamster.engine.workers import Shared, WorkerPool
@@ -30,6 +31,66 @@ class Progress(msgspec.Struct, frozen=True):
     best: Trial | None
     new: tuple[Trial, ...]  # since the last progress
     left_s: float | None  # None until there is something to judge by
+
+
+class Searches(RunTable, Protocol):
+    """Where searches are kept, with their trials."""
+
+    async def save_search(self, name: str, fingerprint: str, content: Mapping[str, Any]) -> None:
+        """Begin a search. One of that name that is there stays as it is, with its trials."""
+
+    def trials_on(self, fingerprint: str, besides: str = "") -> int:
+        """How many trials were ever run on the same data, those of one search left out."""
+
+
+class Fingerprinted(Protocol):
+    """Data that knows itself again."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal data, equal fingerprint."""
+
+
+async def search(
+    plan: Optimisation | ConditionSearch,
+    objective: ConditionObjective,
+    data: Fingerprinted,
+    pool: WorkerPool,
+    searches: Searches,
+    *,
+    clock: Clock,
+    content: Mapping[str, Any] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    timeout_s: float | None = None,
+    memory_mb: float | None = None,
+) -> Findings:
+    """Begin a search, or go on with the one of that name; the rest as `carry_out`.
+
+    `content` (JSON types) is kept with the plan: whatever the caller needs to begin it again. Every trial that was
+    ever run on this data counts against what is found.
+    """
+    # Hashing what may be forty megabytes is no work for the loop.
+    fingerprint = await asyncio.to_thread(lambda: data.fingerprint)
+    await searches.save_search(plan.run, fingerprint, {**(content or {}), "plan": msgspec.to_builtins(plan)})
+    known = await searches.trials(plan.run)
+    plan = msgspec.structs.replace(plan, past_trials=searches.trials_on(fingerprint, besides=plan.run))
+    steps: Plan[Findings]
+    if isinstance(plan, Optimisation):
+        steps = optimise(plan, objective, known, width=pool.size)
+    else:
+        steps = search_conditions(plan, objective, known, width=pool.size)
+    async with pool.sharing(data) as handle:
+        return await carry_out(
+            steps,
+            pool,
+            plan.run,
+            clock=clock,
+            table=searches,
+            data=handle,
+            on_progress=on_progress,
+            timeout_s=timeout_s,
+            memory_mb=memory_mb,
+        )
 
 
 async def carry_out(
