@@ -125,6 +125,53 @@ def test_a_daily_file_comes_back_with_what_was_paid(shell: Shell, shared_data: P
     np.testing.assert_allclose(ours, recorded, rtol=5e-7)
 
 
+def test_a_chart_and_a_file_have_one_row_a_day(shell: Shell, shared_data: Path, tmp_path: Path) -> None:
+    """The chart stamps a day with its session's open, the file with midnight, either side of summer time."""
+    chart = shared_data / "yahoo" / "rest-chart-AAPL-1d.json"
+    body = json.loads(chart.read_text())
+    (result,) = body["chart"]["result"]
+    (quote,), (adjusted,) = result["indicators"]["quote"], result["indicators"]["adjclose"]
+    numbers = [*(quote[name][0] for name in ("open", "high", "low", "close")), adjusted["adjclose"][0]]
+    summer = result["timestamp"][0] + 183 * 86_400 - 3600  # 2020-07-03 09:30
+    result["timestamp"].append(summer)
+    for column in (*quote.values(), adjusted["adjclose"]):
+        column.append(column[0])
+    path = tmp_path / "chart.json"
+    path.write_text(json.dumps(body))
+    days = tmp_path / "days.csv"
+    days.write_text(
+        "Date,Open,High,Low,Close,Adj Close,Volume,Dividends\n"
+        + "".join(
+            f"{day},{','.join(map(repr, numbers))},{quote['volume'][0]},0.0\n"
+            for day in ("2020-01-02 00:00:00-05:00", "2020-07-03 00:00:00-04:00")
+        )
+    )
+    assert shell("data", "import", path, "--venue", "yahoo")[1][0]["new"] == 2
+    code, (line,), _ = shell("data", "import", days, "--instrument", "yahoo:AAPL", "--timeframe", "1d")
+    assert (code, line["same"], line["new"]) == (0, 2, 0)
+    rows = table(shell.text("data", "export", "yahoo:AAPL", "--timeframe", "1d", "--events")[1])
+    assert [row["time"] for row in rows] == ["2020-01-02T05:00:00Z", "2020-07-03T04:00:00Z"]
+    assert [float(row["adj close"]) for row in rows] == adjusted["adjclose"]
+
+
+@pytest.mark.parametrize("evaluator", ["array", "stepwise"])
+def test_formulas_and_rules_see_adjusted_prices(shell: Shell, shared_data: Path, evaluator: str) -> None:
+    path = shared_data / "yahoo" / "EWG-1d.csv"
+    shell("data", "import", path, "--venue", "yahoo", "--instrument", "yahoo:EWG")
+    given = table(path.read_text())
+    words = ("--instrument", "yahoo:EWG", "--timeframe", "1d")
+    code, lines, _ = shell("formula", "adjusted(close)", "close", *words, "--evaluator", evaluator)
+    assert code == 0
+    values = np.array([line["value"] for line in lines])
+    np.testing.assert_allclose(values[:, 0], [float(row["Adj Close"]) for row in given], rtol=5e-7)
+    assert values[:, 1].tolist() == [float(row["Close"]) for row in given]
+    # On its ex-days the price falls by what was paid, which is no fall.
+    raw, adjusted = (
+        shell("alert", "replay", f"{price} < {price}[1] * 0.99", *words)[1] for price in ("close", "adjusted(close)")
+    )
+    assert len(raw) > len(adjusted) > 1
+
+
 def test_a_daily_file_of_a_venue_that_never_closes_must_begin_its_days_at_midnight(
     shell: Shell, shared_data: Path
 ) -> None:

@@ -586,6 +586,8 @@ def data_update(
         _print(result)
     else:
         print(_("{instrument} {timeframe}: {candles} candles stored, {new} of them new").format(**result))
+        for note in result.get("notes", ()):
+            _progress(note)
         if "served_since_ns" in result:
             venue = split_instrument(result["instrument"])[0]
             _progress(say(commands.served_since(venue, frame, result["served_since_ns"])))
@@ -756,8 +758,47 @@ def _act(command: str, **arguments: Any) -> Any:
 # ---------------------------------------------------------------- formulas
 
 
-@cli.command()
-def formula(
+class _Formulas(typer.core.TyperGroup):
+    """`formula EXPRESSION` evaluates; `formula save`, `list` and `remove` keep formulas under a name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words = args if args and args[0] in self.commands else ["evaluate", *args]
+        return super().parse_args(ctx, words)
+
+
+formula = typer.Typer(
+    cls=_Formulas, help="A formula's value on every stored bar; save, list, remove.", rich_markup_mode=None
+)
+cli.add_typer(formula, name="formula")
+
+
+@formula.command("save")
+def formula_save(
+    name: Annotated[str, typer.Argument(help="Its name, with arguments if it has some: 'spike(x, n=20)'.")],
+    expression: Annotated[str, typer.Argument(help="What it computes: 'x > 2 * sma(x, n)'.")],
+    as_json: Json = False,
+) -> None:
+    """Keep a formula, to be used as a function in others, in rules and on charts."""
+    row = _act("formula.save", definition=f"{name} = {expression}")
+    _print(row) if as_json else print(row["definition"])
+
+
+@formula.command("list")
+def formula_list(as_json: Json = False) -> None:
+    """The saved formulas."""
+    for row in _read("formula.list"):
+        _print(row) if as_json else print(row["definition"])
+
+
+@formula.command("remove")
+def formula_remove(name: str, as_json: Json = False) -> None:
+    """Forget a saved formula."""
+    row = _act("formula.remove", name=name)
+    _print(row) if as_json else print(_("{name} is removed.").format(**row))
+
+
+@formula.command("evaluate")
+def formula_evaluate(
     expressions: Annotated[list[str] | None, typer.Argument(help="One or more, such as 'rsi(close, 14)'.")] = None,
     instrument: Annotated[str | None, typer.Option("--instrument")] = None,
     timeframe_: TimeframeOption = "1m",
@@ -769,7 +810,7 @@ def formula(
     functions: Annotated[bool, typer.Option("--functions", help="The table of functions.")] = False,
     as_json: Json = False,
 ) -> None:
-    """A formula's value on every stored bar."""
+    """A formula's value on every stored bar. Also: formula save, formula list, formula remove."""
     from watchhamster.formula import describe
     from watchhamster.formula import functions as table
 

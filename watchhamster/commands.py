@@ -53,7 +53,7 @@ from watchhamster.engine.limits import Limiter
 from watchhamster.engine.outbox import Outbox, end_of_day_ns
 from watchhamster.engine.owner import Owned, ask
 from watchhamster.engine.routing import Caller
-from watchhamster.formula import Value, compile_many
+from watchhamster.formula import LIBRARY_KEY, Frame, Library, Value, compile_many, describe
 from watchhamster.monitor.alerts import Alert, Rule, Severity
 from watchhamster.monitor.replay import replay
 from watchhamster.monitor.status import StatusNode, node, to_record
@@ -82,6 +82,7 @@ from watchhamster.venues.upbit import parse_candles
 from watchhamster.venues.wire import HttpWire
 from watchhamster.venues.yahoo import parse_chart
 
+EVER = (-(1 << 62), 1 << 62)
 PATIENCE_S = 5.0  # with an owner of the home that does not listen
 
 
@@ -473,11 +474,12 @@ def _grid(instrument: str) -> Grid:
 
 
 def sizes(home: Home) -> tuple[list[dict[str, Any]], int]:
-    """The stored series, and how many bytes all of them take."""
+    """The stored series, with how much is known to have been paid or split, and how many bytes all of them take."""
     if not home.market_db.exists():
         return [], 0
     with reading(home) as store:
-        return [msgspec.to_builtins(series) for series in store.series()], store.size()
+        rows = [msgspec.to_builtins(series) for series in store.series()]
+        return [row | {"actions": len(store.read_actions(row["instrument"], *EVER))} for row in rows], store.size()
 
 
 def _offline_caller(venue: str) -> Caller:
@@ -540,8 +542,12 @@ def evaluate(
     evaluator: str,
 ) -> Evaluated:
     """Each formula on every stored bar of the period. Raises `UsageError` (`bad_formula`), `StoreError` (`no_data`)."""
-    program = compile_many(expressions)
+    program = compile_many(expressions, timeframe=frame, grids=_grids(instrument), library=_library(home))
     name, bars, warnings = _history(home, instrument, frame, None, until_ns)
+    others: dict[Frame, Bars] = {}
+    for other in program.given:
+        _, others[other], missing = _history(home, other.instrument, frame, None, until_ns)
+        warnings += missing
     start = 0
     if first_bar_ns is not None:
         start = int(np.searchsorted(bars.open_ns, first_bar_ns))
@@ -551,9 +557,12 @@ def evaluate(
     if len(bars) == 0 or (since_ns is not None and int(bars.open_ns[-1]) < since_ns):
         raise _stored(home, name, frame)[1]
     if evaluator == "array":
-        rows = list(zip(*(values.list() for values in program.over(bars)), strict=True))
+        rows = list(zip(*(values.list() for values in program.over(bars, others)), strict=True))
     else:
         stepper = program.stepper()
+        for other, theirs in others.items():
+            for candle in theirs.candles(other.instrument, frame.name, "live"):
+                stepper.feed(other, candle)
         rows = [stepper.push(candle) for candle in bars.candles(name, frame.name, "live")]
     kept = [
         (at, list(values))
@@ -561,6 +570,20 @@ def evaluate(
         if since_ns is None or at >= since_ns
     ]
     return Evaluated(kept, int(bars.open_ns[0]), warnings)
+
+
+def _grids(instrument: str) -> Callable[[str], Grid]:
+    """Where bars and days begin, of an instrument and of those its formula names."""
+    own = _grid(instrument_of(*split_instrument(instrument, "upbit")))
+    return lambda other: _grid(other) if other else own
+
+
+def _library(home: Home) -> Library:
+    """The saved formulas of a home."""
+    if not home.desk_db.exists():
+        return Library()
+    with reading_desk(home) as desk:
+        return Library.stored(desk.get(LIBRARY_KEY))
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -591,14 +614,15 @@ def replay_rule(
         for_s=for_s,
         cooldown_s=cooldown_s,
     )
-    formula = check(rule)
+    library = _library(home)
+    formula = check(rule, library)
     name, bars, warnings = _history(home, instrument, frame, None, until_ns)
     start = 0
     if first_bar_ns is not None:
         start = int(np.searchsorted(bars.open_ns, first_bar_ns))
     elif since_ns is not None:
         start = max(0, int(np.searchsorted(bars.open_ns, since_ns)) - formula.warm_up)
-    found = replay(rule, bars.slice(start, len(bars)), name, since_ns, _grid(name))
+    found = replay(rule, bars.slice(start, len(bars)), name, since_ns, _grid(name), library)
     return Tried([msgspec.to_builtins(f) for f in found.firings], msgspec.to_builtins(found.summary), warnings)
 
 
@@ -637,6 +661,19 @@ def _alert(desk: DeskStore | None, *, alert_id: int) -> dict[str, Any]:
     return _alert_record(alert) | {"deliveries": deliveries}
 
 
+def _formulas(desk: DeskStore | None) -> list[dict[str, Any]]:
+    """The saved formulas, by name; of a wrong one only its text."""
+    library = Library() if desk is None else Library.stored(desk.get(LIBRARY_KEY))
+    known = {function.name: describe(function) for function in library.functions()}
+    return [
+        {"name": name, "definition": text} | {k: v for k, v in known.get(name, {}).items() if k in _SAVED_FIELDS}
+        for name, text in sorted(library.definitions.items())
+    ]
+
+
+_SAVED_FIELDS: Final = ("signature", "series", "conditions", "parameters", "kind")
+
+
 def _is_cautioned(desk: DeskStore | None, *, venue: str) -> bool:
     """Whether a venue's caution has been shown in this home."""
     return desk is not None and desk.get(CAUTIONED.format(venue=venue)) is not None
@@ -646,6 +683,7 @@ READS: Final[Mapping[str, Callable[..., Any]]] = {
     "alert.rules": _rules,
     "alert.list": _alerts,
     "alert.show": _alert,
+    "formula.list": _formulas,
     "caution.shown": _is_cautioned,
 }
 
@@ -773,6 +811,8 @@ async def _update(
         raise unknown_instrument(name, known, VENUES) from error
     bars = await services.market.bars(name, frame.name, since_ns, until_ns) if first_ns > since_ns else bars
     done = {"instrument": name, "timeframe": frame.name, "candles": len(bars), "new": len(bars) - before}
+    notes = [say(n.text) for n in services.market.notices if n.code == "rescaled" and n.at_ns >= now_ns]
+    done |= {"notes": notes} if notes else {}
     return done | {"served_since_ns": first_ns} if first_ns > since_ns else done
 
 
@@ -812,7 +852,7 @@ async def _add_rule(
                 Text("Known ones are {names}.", {"names": ", ".join(sorted(known))}),
             )
     rule = Rule(**(fields | {"name": fields["name"] or fields["formula"], "instruments": names}))
-    check(rule)
+    check(rule, Library.stored(services.desk.get(LIBRARY_KEY)))
     if engine is not None:
         saved = await engine.save_rule(rule)
     else:
@@ -823,6 +863,23 @@ async def _add_rule(
 async def _remove_rule(services: Services, engine: Engine | None, *, rule_id: int) -> dict[str, Any]:
     await (services.desk if engine is None else engine).remove_rule(rule_id)
     return {"id": rule_id}
+
+
+async def _save_formula(services: Services, engine: Engine | None, *, definition: str) -> dict[str, Any]:
+    library, function = Library.stored(services.desk.get(LIBRARY_KEY)).with_(definition)
+    await _keep_formulas(services, engine, library)
+    return next(row for row in _formulas(services.desk) if row["name"] == function.name)
+
+
+async def _remove_formula(services: Services, engine: Engine | None, *, name: str) -> dict[str, Any]:
+    await _keep_formulas(services, engine, Library.stored(services.desk.get(LIBRARY_KEY)).without(name))
+    return {"name": name}
+
+
+async def _keep_formulas(services: Services, engine: Engine | None, library: Library) -> None:
+    await services.desk.put(LIBRARY_KEY, library.to_bytes())
+    if engine is not None:
+        engine.formulas_changed()
 
 
 @asynccontextmanager
@@ -905,6 +962,8 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "alert.ack": _acknowledge,
     "alert.silence": _silence,
     "alert.test": _test_channel,
+    "formula.save": _save_formula,
+    "formula.remove": _remove_formula,
     "alert.channel": _set_channel,
     "caution.show": _cautioned,
     "status": _status,

@@ -84,6 +84,7 @@ class Services:
         self.wires: dict[str, Wire] = dict(wires or {})
         self._urls: dict[str, str] = {}
         self._callers: dict[str, Caller] = {}
+        self._backfill: Backfill | None = None
         self._settings: Settings | None = None
         self._credentials: Keyring | Vault | None = None
         self.poster = Poster()
@@ -153,8 +154,10 @@ class Services:
             task.add_done_callback(_pending.discard)
 
     def backfill(self) -> Backfill:
-        """History, store first."""
-        return Backfill(self.caller, self.market, self.clock)
+        """History, store first; one for all, so that nobody fetches what another just has."""
+        if self._backfill is None:
+            self._backfill = Backfill(self.caller, self.market, self.clock)
+        return self._backfill
 
     # -- channels
 
@@ -394,7 +397,9 @@ def storage_status(services: Services) -> StatusNode:
             detail=state.detail or Text("of {limit} MB", {"limit": f"{limit_mb:,}"}),
         ),
         *(
-            node("damaged file", "warning", detail=notice.text, since_ns=notice.at_ns)
+            node("new scale", "ok", detail=notice.text, since_ns=notice.at_ns)
+            if notice.code == "rescaled"
+            else node("damaged file", "warning", detail=notice.text, since_ns=notice.at_ns)
             for notice in (*services.market.notices, *services.desk.notices)
         ),
     ]

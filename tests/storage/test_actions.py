@@ -43,7 +43,8 @@ def learn(store: MarketStore, *actions: Action, until_ns: int = NOW) -> Learned:
 
 
 def closes(store: MarketStore, tf: str = "1d", *, first: bool = False) -> list[float]:
-    return store.read_bars(SHARE, tf, 0, FAR, first=first).close.tolist()
+    found: list[float] = store.read_bars(SHARE, tf, 0, FAR, first=first).close.tolist()
+    return found
 
 
 def factors(store: MarketStore, tf: str = "1d", since: int = 0, until: int = FAR) -> list[float] | None:

@@ -358,8 +358,11 @@ class MarketStore:
         def learn() -> None:
             self._flush(raises=True)
             with self._db.writing() as connection:
-                for instrument, told_ns in last.items():
-                    self._learn(connection, instrument, [a for a in actions if a.instrument == instrument], told_ns)
+                found = [
+                    self._learn(connection, name, [a for a in actions if a.instrument == name], told_ns)
+                    for name, told_ns in last.items()
+                ]
+            self._tell_of(*found)
 
         self._db.call(learn)
         counts = Counts()
@@ -393,8 +396,7 @@ class MarketStore:
             except BaseException:
                 self._ids.clear()
                 raise
-            for split in learned.splits:
-                self._db.note("rescaled", split_words(split))
+            self._tell_of(learned)
             return learned
 
         return await self._db.write(work)
@@ -449,6 +451,10 @@ class MarketStore:
         row = (instrument, min(since_ns, told_ns), max(known_ns, until_ns))
         connection.exec_driver_sql("INSERT OR REPLACE INTO told VALUES (?,?,?,?)", (*row, _name_crc(row)))
         return Learned(new, tuple(stale))
+
+    def _tell_of(self, *learned: Learned) -> None:
+        for split in (split for news in learned for split in news.splits):
+            self._db.note("rescaled", split_words(split))
 
     def _hide(self, connection: sa.Connection, instrument: str, until_ns: int) -> list[tuple[str, int, int]]:
         """Take all candles that open before out of sight: kept as first stored, and no longer fetched."""
