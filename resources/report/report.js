@@ -459,7 +459,7 @@
       ink.stroke();
       ink.setLineDash([]);
       // A triangle up is a buy, down a sell: entry and exit of a long one, the other way round of a short one.
-      if (seen.length * 6 > right) continue; // too many: they would hide the candles
+      if (seen.length * 3 > right) continue; // too many: they would hide the candles
       const long = trades.side[n] === 0;
       triangle(ink, x0, y0, long ? size : -size);
       if (exits[n] !== null) triangle(ink, x1, y1, long ? -size : size);

@@ -40,6 +40,8 @@ from watchhamster.backtest.metrics import (
     zone_offsets,
 )
 from watchhamster.backtest.results import Curve, Result
+from watchhamster.backtest.run import backtest
+from watchhamster.backtest.strategy import read
 from watchhamster.core.bars import Bars
 from watchhamster.core.timeframes import SECOND_NS
 
@@ -255,6 +257,27 @@ def test_interest_is_taken_off_the_returns(result: Result) -> None:
     returns = returns_of(digest(result).daily) - 0.0365 / 365
     metrics = measure(result, risk_free_percent=3.65)
     assert metrics.sharpe == pytest.approx(returns.mean() / returns.std(ddof=1) * math.sqrt(365))
+
+
+CROSS = """
+name = "Golden cross"
+timeframe = "1h"
+[entry]
+long = "sma(close, 10) > sma(close, 30)"
+[[exit]]
+name = "dead cross"
+when = "sma(close, 10) <= sma(close, 30)"
+[costs]
+fee_percent = 0.05
+"""
+
+
+def test_the_kernel_s_run_measures_as_the_plain_loop_s(bars: Bars, result: Result) -> None:
+    """But for buy and hold, which begins after the warm-up there, and how far trades went within their last bar."""
+    found = measure(backtest(read(CROSS), {"upbit:KRW-BTC": bars}, zone="Asia/Seoul"))
+    expected = measure(result)
+    for name in set(Metrics.__struct_fields__) - {"buy_and_hold_percent", "mfe_percent", "mae_percent"}:
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-9), name
 
 
 # ---------------------------------------------------------------- taken apart

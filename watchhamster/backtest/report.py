@@ -570,7 +570,7 @@ def _picture(
     signs: Sequence[float] | None = None,
 ) -> str:
     """Bars as SVG. `signs` colour them where their height does not; a label stands under each `every`-th."""
-    width, height = 480.0, 150.0
+    width, height = 340.0, 110.0
     top, bottom = max(0.0, *heights), min(0.0, *heights)
     scale = height / ((top - bottom) or 1.0)
     zero = top * scale
@@ -593,11 +593,10 @@ def _picture(
         )
     for value, y in ((top, 4.0), (bottom, height + 4)):
         if value:
-            drawn.append(
-                f'<text class="scale" x="-4" y="{y:.1f}">{value:.3g}{unit}</text>'.replace("-0.", f"{MINUS}0.")
-            )
+            mark = (f"{value:.2g}" if unit else f"{value:.0f}").replace("-", MINUS) + unit
+            drawn.append(f'<text class="scale" x="-4" y="{y:.1f}">{mark}</text>')
     return (
-        f'<svg class="bars" viewBox="-46 -8 {width + 54:.0f} {height + 26:.0f}" role="img">'
+        f'<svg class="bars" viewBox="-44 -8 {width + 50:.0f} {height + 26:.0f}" role="img">'
         f'<line x1="0" x2="{width:.0f}" y1="{zero:.1f}" y2="{zero:.1f}"/>{"".join(drawn)}</svg>'
     )
 

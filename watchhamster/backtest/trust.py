@@ -549,14 +549,18 @@ def _holding_check(metrics: Metrics) -> Check | None:
     if hold is None:
         return None
     ours = metrics.total_return_percent
+    share = (metrics.average_exposure_percent or 0.0) / 100
     values = {"ours": ours, "hold": hold}
     return Check(
         "holding",
         Text("Against buy and hold"),
         Text("{ours:+,.1f} % against {hold:+,.1f} %", values),
-        _mark(ours > hold, ours > 0),
+        _mark(ours > hold, ours > 0 and ours >= hold * share),
         Text("it made {ours:+,.1f} % where holding made {hold:+,.1f} %", values),
-        Text("Buying once and waiting is the cheapest rival there is."),
+        Text(
+            "Buying once and waiting is the cheapest rival there is. Who is seldom in the market should make at least "
+            "that share of it."
+        ),
     )
 
 
@@ -575,17 +579,17 @@ def _stress_checks(stressed: Stress | None) -> list[Check]:
     ):
         if value is None:
             continue
-        values = {"value": value, "base": base}
+        values = {"value": value, "base": base, "unit": " %" if stressed.metric.endswith("_percent") else ""}
         kept = base > 0 and value >= base / 2
         found.append(
             Check(
                 name,
                 label,
-                Text("{value:+,.1f} of {base:+,.1f}", values),
+                Text("{value:+,.1f}{unit} of {base:+,.1f}{unit}", values),
                 _mark(kept, value > 0),
-                Text("with costs doubled {base:+,.1f} becomes {value:+,.1f}", values)
+                Text("with costs doubled {base:+,.1f}{unit} becomes {value:+,.1f}{unit}", values)
                 if name == "doubled_costs"
-                else Text("entering one bar later {base:+,.1f} becomes {value:+,.1f}", values),
+                else Text("entering one bar later {base:+,.1f}{unit} becomes {value:+,.1f}{unit}", values),
                 meaning,
             )
         )
