@@ -488,6 +488,8 @@ class Session(QObject):
             self.slow_beat()
 
     def _alerted(self, alert: Alert) -> None:
+        if alert.key.startswith(f"split:{self.instrument}:") and alert.resolved_ns is not None:
+            self.load_chart()  # its prices are of the scale of before
         if alert.resolved_ns is not None or alert.acknowledged_ns is not None:
             return
         muted = self._muted()
