@@ -19,15 +19,17 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from watchhamster.core.bars import Span
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, Grid, Timeframe
+
+if TYPE_CHECKING:
+    from watchhamster.core.bars import Span
 
 Phase = Literal["pre", "regular", "post", "closed"]
 Part: TypeAlias = tuple[Literal["pre", "regular", "post"], int, int]  # from and until a minute of the local day
@@ -461,6 +463,8 @@ class SessionGrid(Grid):
 
 def closures_told(spans: Iterable[Span], grid: Grid, frame: Timeframe) -> list[Span]:
     """Coverage in which the time a market was closed is known to have no trade, whether it was fetched or not."""
+    from watchhamster.core.bars import Span  # numpy comes with it, which is nothing for the first frame of a window
+
     found: list[Span] = []
 
     def add(since_ns: int, until_ns: int, state: Literal["no_trade", "not_fetched"]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
-from PySide6.QtCore import QEvent, QRect, QSize, Qt, QUrl
+from PySide6.QtCore import QRect, QSize, Qt, QUrl
 from PySide6.QtGui import QDesktopServices, QFontMetrics, QPainter, QPaintEvent
 from PySide6.QtWidgets import (
     QFrame,
@@ -224,6 +224,7 @@ class NewsView(Translated, QWidget):
         self.list.setFrameShape(QFrame.Shape.NoFrame)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setVerticalScrollMode(QListWidget.ScrollMode.ScrollPerPixel)
+        self.list.setResizeMode(QListWidget.ResizeMode.Adjust)  # another width wraps otherwise
         self.list.setItemDelegate(_Story(self.list))
         self.list.itemActivated.connect(
             lambda item: QDesktopServices.openUrl(QUrl(item.data(Qt.ItemDataRole.UserRole).url))
@@ -273,11 +274,6 @@ class NewsView(Translated, QWidget):
         t = theme.current()
         self.list.setStyleSheet(f"QListWidget {{ background: {t.panel.name()}; border: 0; }}")
         self._empty.setStyleSheet(f"background: {t.panel.name()}; color: {t.secondary.name()};")
-
-    def changeEvent(self, event: QEvent) -> None:
-        """Qt's: other widths wrap otherwise."""
-        super().changeEvent(event)
-        self.list.scheduleDelayedItemsLayout()
 
 
 _AGE = Qt.ItemDataRole.UserRole + 1

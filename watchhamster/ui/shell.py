@@ -88,8 +88,9 @@ class Shell(Translated, QMainWindow):
         self.top = TopBar(self)
         self.away = MessageLine(self)
         self.stack = QStackedWidget()
-        self.messages = MessageLine(self)
         self.status = StatusLine(self)
+        self.messages = MessageLine(self, slim=True)
+        self.status.hold(self.messages)
         self.palette_box = Palette(self, self.actions)
 
         right = QVBoxLayout()
@@ -98,7 +99,6 @@ class Shell(Translated, QMainWindow):
         for widget in (self.top, self.away):
             right.addWidget(widget)
         right.addWidget(self.stack, 1)
-        right.addWidget(self.messages)
         body = QHBoxLayout()
         body.setContentsMargins(0, 0, 0, 0)
         body.setSpacing(0)
@@ -699,10 +699,14 @@ class _Clock(QWidget):
 
 
 class MessageLine(Translated, QWidget):
-    """One sentence with at most one button, in its own line so that it hides no data. Newest first, others wait."""
+    """One sentence with at most one button, where it hides no data. Newest first, others wait.
 
-    def __init__(self, parent: QWidget) -> None:
+    It has a line of its own, or (`slim`) the free place in the status bar, where nothing moves when it comes and goes.
+    """
+
+    def __init__(self, parent: QWidget, *, slim: bool = False) -> None:
         super().__init__(parent)
+        self._slim = slim
         self._waiting: list[_Message] = []
         self._glyph = _Glyph(self)
         self._text = _ElidedText(self)
@@ -711,6 +715,8 @@ class MessageLine(Translated, QWidget):
         self._close.setAutoRaise(True)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(theme.AROUND, 2, theme.BETWEEN, 2)
+        if slim:
+            layout.setContentsMargins(theme.BETWEEN, 0, 0, 0)
         layout.setSpacing(theme.BETWEEN)
         layout.addWidget(self._glyph)
         layout.addWidget(self._text, 1)
@@ -816,7 +822,9 @@ class MessageLine(Translated, QWidget):
 
     def _themed(self) -> None:
         t = theme.current()
-        self.setFixedHeight(t.px(36))
+        self.setFixedHeight(t.px(28 if self._slim else 36))
+        if self._slim:
+            self._act.setStyleSheet(f"padding: 0 {t.px(8)}px; min-height: {t.px(20)}px; max-height: {t.px(20)}px;")
         self._close.setIcon(theme.icon("close", "secondary"))
         self._show()
 
@@ -826,7 +834,8 @@ class MessageLine(Translated, QWidget):
         painter = QPainter(self)
         painter.fillRect(self.rect(), t.raised)
         painter.fillRect(0, 0, self.width(), 1, t.line)
-        painter.fillRect(0, self.height() - 1, self.width(), 1, t.line)
+        if not self._slim:
+            painter.fillRect(0, self.height() - 1, self.width(), 1, t.line)
 
 
 class _Message:
@@ -914,6 +923,10 @@ class StatusLine(QWidget):
         theme.changed.connect(self._themed)
         self._themed()
 
+    def hold(self, widget: QWidget) -> None:
+        """Let a widget have the free place between the parts, while it is shown."""
+        self._layout.insertWidget(self._layout.count(), widget, 1000)
+
     def show_part(self, name: str, text: str, state: str = "", detail: str = "", *, at_end: bool = False) -> None:
         """Write one part; an empty text takes it away. `state` gives it a lamp, or `simulated` the violet."""
         part = self._parts.get(name)
@@ -948,7 +961,7 @@ class StatusLine(QWidget):
         painter.fillRect(0, 0, self.width(), 1, t.line)
 
     def _themed(self) -> None:
-        self.setFixedHeight(theme.current().px(26))
+        self.setFixedHeight(theme.current().px(28))
 
 
 class StatusPart(QAbstractButton):
