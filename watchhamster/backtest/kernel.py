@@ -92,7 +92,9 @@ NEVER: Final = 1e300
 NO_BAR: Final = -1.0
 MARKED: Final = -2.0  # it has a bar, in which nothing but its last close changed
 
-RECORD: Final = 7  # row, instrument, signed size, price, fee, reason, distance to the stop of an entry
+RECORD: Final = (
+    8  # row, instrument, signed size, price, fee, reason, distance to the stop of an entry, what is held then
+)
 
 ULP_DOWN: Final = 0.9999999999999999  # 1 - 2**-53: times this, a float falls by one unit in the last place
 LEAST_PART: Final = 0.01  # less than this of what was asked is no fill but a refusal
@@ -212,6 +214,15 @@ def _below(x: float, number: float, divisor: float) -> float:
     return count * number / divisor
 
 
+def _whole(x: Numbers, b: int, size: float) -> float:
+    """A sum of whole lots, freed of what float64 added to it."""
+    number = x[b + R_LOT_NUMBER]
+    if number == 0.0:
+        return size
+    divisor = x[b + R_LOT_DIVISOR]
+    return math.floor(size * divisor / number + 0.5) * number / divisor
+
+
 def _step_of(x: Numbers, b: int, price: float) -> int:
     """Where in the tables the price step stands that holds at a price."""
     place = int(x[b + R_TICKS_FROM])
@@ -263,6 +274,7 @@ def _write(
     tape[n + 4] = fee
     tape[n + 5] = reason
     tape[n + 6] = stop
+    tape[n + 7] = x[b + QTY]
     x[TAPED] += 1.0
 
 
@@ -312,9 +324,9 @@ def _leave(
     if size <= 0.0:
         return 0.0
     side = 1.0 if x[b + QTY] > 0.0 else -1.0
+    x[b + QTY] = 0.0 if size >= held else side * _whole(x, b, held - size)
     _fill(x, tape, b, -side * size, price, maker, why)
-    if size >= held:
-        x[b + QTY] = 0.0
+    if x[b + QTY] == 0.0:
         x[b + REST] = x[P_COOLDOWN]
         x[b + DONE] = 0.0
         x[b + HELD] = 0.0
@@ -332,9 +344,8 @@ def _leave(
         if x[b + ORDER] == side:  # it was to add to what is gone
             _cancel(x, b)
     else:
-        x[b + QTY] = side * (held - size)
         if side < 0.0:
-            reserved = 2.0 * x[b + MEAN] * (held - size)
+            reserved = 2.0 * x[b + MEAN] * abs(x[b + QTY])
             x[HELD_BACK] += reserved - x[b + RESERVED]
             x[b + RESERVED] = reserved
     return size
@@ -356,7 +367,7 @@ def _leave_at_open(x: Numbers, tape: Numbers, b: int) -> None:
     wanted = min(x[b + OUT_QTY], abs(x[b + QTY]))
     gone = _leave(x, tape, b, wanted, price, False, int(x[b + OUT]) - 1)
     if x[b + OUT] != 0.0:  # a part of the position is left
-        x[b + OUT_QTY] = wanted - gone
+        x[b + OUT_QTY] = _whole(x, b, wanted - gone)
         if gone >= wanted:
             x[b + OUT] = 0.0
             x[OUTS] -= 1.0
@@ -432,7 +443,7 @@ def _enter(x: Numbers, tape: Numbers, b: int, price: float, maker: bool, inside:
     if x[P_VOLUME_SHARE] != 0.0:
         room = x[b + VOLUME] * x[P_VOLUME_SHARE] - x[b + USED]
         if size > room:
-            _refuse(x, tape, b, wanted - max(room, 0.0), price, VOLUME)
+            _refuse(x, tape, b, wanted - max(room, 0.0), price, CUT)
             size = room
             wanted = room
             if not size > 0.0:
@@ -477,15 +488,15 @@ def _enter(x: Numbers, tape: Numbers, b: int, price: float, maker: bool, inside:
         x[b + LAST] = price
     else:
         x[b + MEAN] = (x[b + MEAN] * held + price * size) / (held + size)
-        x[b + ENTERED] += size
+        x[b + ENTERED] = _whole(x, b, x[b + ENTERED] + size)
         x[b + ENTRIES] += 1.0
         if inside:
             x[b + FRESH] = 2.0
     x[b + STOP_BELOW] = _stop_distance(x, x[b + MEAN], x[b + ORDER_ATR])
-    x[b + QTY] = side * (held + size)
+    x[b + QTY] = side * _whole(x, b, held + size)
     x[b + USED] += size
     if side < 0.0:
-        reserved = 2.0 * x[b + MEAN] * (held + size)
+        reserved = 2.0 * x[b + MEAN] * abs(x[b + QTY])
         x[HELD_BACK] += reserved - x[b + RESERVED]
         x[b + RESERVED] = reserved
     _fill(x, tape, b, side * size, price, maker, ENTRY)
@@ -858,7 +869,7 @@ class Curve(NamedTuple):
     positions: Any
 
 
-def _load(m: Market, x: Numbers, b: int, j: int) -> None:
+def load(m: Market, x: Numbers, b: int, j: int) -> None:
     """Put a row into its instrument's block."""
     _, opens, high, low, closes, volume, signals, long_price, short_price, atr, score, fine_from, fine_to, _ = m
     x[b + ROW] = j
@@ -909,7 +920,7 @@ def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Cur
                     invested += abs(value)
             elif busy == IDLE:
                 if signals[j] != 0:
-                    _load(m, x, b, j)
+                    load(m, x, b, j)
                     awake = True
             elif (
                 busy == CALM
@@ -931,7 +942,7 @@ def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Cur
                 equity += value
                 invested += value
             else:
-                _load(m, x, b, j)
+                load(m, x, b, j)
                 awake = True
         if awake:
             trade(x, tape, fine)
@@ -982,7 +993,7 @@ def compiled() -> Kernel:
     outer = Kernel._fields
     for name, function in list(names.items()):
         if isinstance(function, FunctionType) and function.__module__ == __name__:
-            options = {"cache": True} if name in outer else {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-            jit = numba.njit(error_model="numpy", **options)
+            options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+            jit = numba.njit(error_model="numpy", **({"cache": True} if name in outer else options))
             names[name] = jit(FunctionType(function.__code__, names, name, function.__defaults__))
     return Kernel(*(names[name] for name in outer))

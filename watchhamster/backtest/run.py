@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
@@ -37,12 +37,13 @@ from watchhamster.core.bars import Bars, Floats, Ints
 from watchhamster.core.instruments import PriceSteps
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
-from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
-from watchhamster.formula import Program, Values, compile_many
+from watchhamster.core.timeframes import SECOND_NS, UTC, Grid, Timeframe, timeframe
+from watchhamster.formula import HELD, Frame, Library, Values, compile_many
 
 YEAR_NS = 31_557_600 * SECOND_NS
 REFUSED_MAX = 10_000  # refusals that are listed; the rest is counted
 TAPE = 8192  # records a tape holds before it is emptied
+ASKED_AGAIN = 8  # bars on which a strategy in Python is tried for looking ahead
 NO_CHANGE = Change()
 
 # ---------------------------------------------------------------- what the venue says
@@ -103,17 +104,23 @@ class PythonStrategy(Protocol):
 
 
 def looks_ahead(strategy: PythonStrategy, bars: Bars, parameters: Mapping[str, float]) -> int | None:
-    """The first bar on which a prefix of the bars is answered otherwise than all of them; None: none was found."""
-    whole = _bits(strategy.document, strategy.signals(bars, parameters), len(bars))
-    for share in (0.35, 0.6, 0.85):
-        count = int(len(bars) * share)
-        part = _bits(strategy.document, strategy.signals(bars.slice(0, count), parameters), count)
-        if len(different := np.flatnonzero(part != whole[:count])):
+    """A bar that is answered otherwise when the bars after it are not there yet; None: none was found.
+
+    Bars with a signal are asked again, some of all: what knows the future shows it there.
+    """
+    whole = signal_bits(strategy.document, strategy.signals(bars, parameters), len(bars))
+    telling = np.flatnonzero(whole)
+    chosen = telling[:: max(1, len(telling) // ASKED_AGAIN)].tolist() or [len(bars) // 2]
+    for place in chosen[:ASKED_AGAIN]:
+        said = strategy.signals(bars.slice(0, place + 1), parameters)
+        different = np.flatnonzero(signal_bits(strategy.document, said, place + 1) != whole[: place + 1])
+        if len(different):
             return int(different[0])
     return None
 
 
-def _bits(document: Strategy, signals: Signals, count: int) -> NDArray[np.uint16]:
+def signal_bits(document: Strategy, signals: Signals, count: int) -> NDArray[np.uint16]:
+    """Signals as the kernel reads them."""
     bits = np.zeros(count, np.uint16)
     for place, column in ((k.LONG, signals.long), (k.SHORT, signals.short)):
         if column is not None:
@@ -133,7 +140,8 @@ class History:
 
     Bars in which nothing was traded (volume 0, where the venue records volumes at all) are left out: no formula runs
     on them and no order fills. `finer` bars of a shorter timeframe decide what came first inside the bars they add up
-    to. Raises `UsageError` (`bad_bar`, naming it) for a bar that cannot be, and `no_data` for none at all.
+    to. `others` are bars of instruments that formulas only read, by `of`; `grids` says where an instrument's bars and
+    days begin. Raises `UsageError` (`bad_bar`, naming it) for a bar that cannot be, and `no_data` for none at all.
     """
 
     def __init__(
@@ -143,20 +151,24 @@ class History:
         *,
         rules: Mapping[str, InstrumentRules] | None = None,
         finer: Mapping[str, Bars] | None = None,
+        others: Mapping[str, Bars] | None = None,
         zone: str = "UTC",
+        grids: Callable[[str], Grid] = lambda _: UTC,
         fingerprint: str | None = None,
     ) -> None:
         self.frame = timeframe(frame)
         self.instruments = tuple(data)
         self.rules = {name: (rules or {}).get(name, InstrumentRules()) for name in data}
         self.zone = zone
+        self.grids = grids
+        self.others = {**(others or {}), **data}
         self._given = data
         self._fingerprint = fingerprint
         for name, bars in data.items():
             _check_bars(name, bars)
         for name, bars in (finer or {}).items():
             _check_bars(name, bars)
-        self.bars = tuple(_traded(bars) for bars in data.values())
+        self.bars = tuple(traded(bars) for bars in data.values())
         if not any(map(len, self.bars)):
             raise UsageError(
                 "no_data",
@@ -164,10 +176,17 @@ class History:
                 Text("Fetch or import them first: watchhamster data."),
             )
         self.fine = tuple(
-            _Fine.of(bars, finer[name], self.frame) if finer and name in finer else None
+            _Fine.of(bars, finer[name], close_times(bars.open_ns, self.frame, grids(name)))
+            if finer and name in finer
+            else None
             for name, bars in zip(data, self.bars, strict=True)
         )
         self._windows: dict[tuple[int, ...], Window] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As it goes to workers: hashed, without windows, and knowing the grids of its own instruments only."""
+        grids = _Grids({name: self.grids(name) for name in self.others})
+        return {**self.__dict__, "_fingerprint": self.fingerprint, "_given": {}, "_windows": {}, "grids": grids}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -203,6 +222,15 @@ class History:
         return found
 
 
+class _Grids(msgspec.Struct, frozen=True):
+    """Where bars and days begin, of some instruments; of others as UTC has it."""
+
+    known: Mapping[str, Grid]
+
+    def __call__(self, name: str) -> Grid:
+        return self.known.get(name, UTC)
+
+
 class _Fine(msgspec.Struct, frozen=True, eq=False):
     """Finer bars, and where those of each bar begin and end (equal: none, or they do not add up to it)."""
 
@@ -211,10 +239,10 @@ class _Fine(msgspec.Struct, frozen=True, eq=False):
     prices: Floats  # open, high, low, close of each, flat
 
     @classmethod
-    def of(cls, bars: Bars, finer: Bars, frame: Timeframe) -> _Fine:
-        fine = _traded(finer)
+    def of(cls, bars: Bars, finer: Bars, ends_ns: Ints) -> _Fine:
+        fine = traded(finer)
         since = np.searchsorted(fine.open_ns, bars.open_ns)
-        until = np.searchsorted(fine.open_ns, close_times(bars.open_ns, frame))
+        until = np.searchsorted(fine.open_ns, ends_ns)
         some = np.flatnonzero(until > since)
         if len(some):
             edges = np.column_stack((since[some], until[some])).ravel()
@@ -241,7 +269,7 @@ class Window:
         first = traded[0]
         same = all(len(times) == len(first) and (times is first or np.array_equal(times, first)) for times in traded)
         self.open_ns: Ints = first if same else np.unique(np.concatenate(traded))
-        self.close_ns = close_times(self.open_ns, history.frame)
+        self.close_ns = close_times(self.open_ns, history.frame, history.grids(history.instruments[0]))
         count = len(self.bars)
         rows = np.full((len(self.open_ns), count), -1, np.int32)
         for number, times in enumerate(traded):
@@ -314,11 +342,11 @@ class Window:
         return equity
 
 
-def close_times(open_ns: Ints, frame: Timeframe) -> Ints:
+def close_times(open_ns: Ints, frame: Timeframe, grid: Grid = UTC) -> Ints:
     """When the bars that open then end, exclusive."""
-    if frame.ns is not None:
+    if frame.ns is not None and grid is UTC:
         return open_ns + frame.ns
-    return np.array([frame.next_ns(at) for at in open_ns.tolist()], np.int64)
+    return np.array([grid.end_ns(frame, at) for at in open_ns.tolist()], np.int64)
 
 
 def _check_bars(name: str, bars: Bars) -> None:
@@ -358,7 +386,7 @@ def _bad_bar(name: str, at_ns: int, reason: Text) -> UsageError:
     )
 
 
-def _traded(bars: Bars) -> Bars:
+def traded(bars: Bars) -> Bars:
     """The bars in which something was traded; all of them until a volume is first recorded."""
     idle = bars.volume == 0.0
     if not idle.any():
@@ -378,7 +406,11 @@ class Plan:
         self,
         strategy: Strategy | PythonStrategy,
         parameters: Mapping[str, float] | None,
+        frame: Timeframe,
+        *,
         change: Change = NO_CHANGE,
+        library: Library | None = None,
+        grids: Callable[[str], Grid] = lambda _: UTC,
     ) -> None:
         self.python = None if isinstance(strategy, Strategy) else strategy
         document = strategy if isinstance(strategy, Strategy) else strategy.document
@@ -394,61 +426,80 @@ class Plan:
             else k.MARKET
         )
         self.needs_atr = protect.stop_atr is not None or entry.size.volatility_percent is not None
+        self.held_exits = [] if self.python else [n for n, e in enumerate(document.exit) if uses_position(e.when)]
         self.texts: dict[str, str] = {}
-        self.stateful = [number for number, exit in enumerate(document.exit) if uses_position(exit.when)]
         if self.python is None:
-            self.texts = {key: text for key, text, _ in self.strategy.formulas()}
-        self.program: Program | None = None
+            held = {f"exit[{number}].when" for number in self.held_exits}
+            self.texts = {key: text for key, text, _ in self.strategy.formulas() if key not in held}
+        self.places = [("entry.long", 0), ("entry.short", 1)]  # each condition's bit
+        self.places += [(f"exit[{number}].when", k.FIRST_EXIT + number) for number in range(len(self.strategy.exit))]
         texts = list(self.texts.values())
         if self.needs_atr:
-            texts.append(f"atr({int(protect.atr_period)})")
-        if texts:
-            self.program = compile_many(texts, self.values)
-        self.warm_up = self.program.warm_up if self.program is not None else 0
-        self.first_value = self.program.first_value if self.program is not None else 0
+            texts.append(f"atr({int(_number(protect.atr_period))})")
+        scope: dict[str, Any] = {"timeframe": frame, "grids": grids, "library": library or Library()}
+        self.program = compile_many(texts, self.values, **scope) if texts else None
+        # What asks about the open position is evaluated as the run goes.
+        held_texts = [self.strategy.exit[number].when for number in self.held_exits]
+        self.held = compile_many(held_texts, self.values, inputs=tuple(HELD), **scope) if held_texts else None
+        programs = [program for program in (self.program, self.held) if program is not None]
+        self.warm_up = max((program.warm_up for program in programs), default=0)
+        self.first_value = max((program.first_value for program in programs), default=0)
 
     # -- what it says about bars
 
-    def signals(self, bars: Bars, zone: str) -> _Columns:
-        """What the strategy says about every bar, by the array evaluator."""
+    def signals(self, bars: Bars, zone: str, others: Mapping[Frame, Bars]) -> _Columns:
+        """What the strategy says about every bar, by the array evaluator. `others`: see `others_of`."""
         found: dict[str, Values] = {}
         atr: Floats | None = None
         if self.program is not None:
-            values = self.program.over(bars)
+            values = self.program.over(bars, others)
             found = dict(zip(self.texts, values, strict=False))
             if self.needs_atr:
                 atr = values[-1].data
         if self.python is not None:
             said = self.python.signals(bars, self.values)
-            bits = _bits(self.strategy, said, len(bars))
+            bits = signal_bits(self.strategy, said, len(bars))
             prices, score = (said.long_price, said.short_price), said.score
         else:
             bits = np.zeros(len(bars), np.uint16)
-            for key, place in self._places():
+            for key, place in self.places:
                 if key in found:
                     bits |= (found[key].data > 0).view(np.uint8).astype(np.uint16) << np.uint16(place)
             prices = (self._price(found, "long"), self._price(found, "short"))
             score = found["entry.score"].data if "entry.score" in found else None
-        self._filter(bits, bars.open_ns, zone)
+        self.filter(bits, bars.open_ns, zone)
         if self.change.later_bars:
             bits = self._later(bits)
         return _Columns(bits, prices[0], prices[1], atr, score)
 
-    def _places(self) -> Iterator[tuple[str, int]]:
-        yield "entry.long", 0
-        yield "entry.short", 1
-        for number in range(len(self.strategy.exit)):
-            yield f"exit[{number}].when", k.FIRST_EXIT + number
+    def reads(self) -> frozenset[Frame]:
+        """The bars of other instruments that the formulas read."""
+        return frozenset(f for program in (self.program, self.held) if program is not None for f in program.given)
 
-    def _price(self, found: Mapping[str, Values], side: str) -> Floats | None:
+    def others_of(self, given: Mapping[str, Bars]) -> dict[Frame, Bars]:
+        """Those bars. Raises `UsageError` (`no_data`) where some are not given."""
+        for frame in self.reads():
+            if frame.instrument not in given:
+                raise UsageError(
+                    "no_data",
+                    Text("The strategy reads {name}, of which there are no bars.", {"name": frame.instrument}),
+                    Text("Fetch or import them first: watchhamster data."),
+                )
+        return {frame: given[frame.instrument] for frame in self.reads()}
+
+    def price_keys(self, side: Literal["long", "short"]) -> tuple[str, str]:
+        """Which formula gives the price of an entry's order, and which one in its stead."""
         word = "limit" if self.kind == k.LIMIT else "stop"
         keys = (f"entry.{word}", f"entry.short_{word}")
-        for key in keys if side == "long" else reversed(keys):
+        return keys if side == "long" else (keys[1], keys[0])
+
+    def _price(self, found: Mapping[str, Values], side: Literal["long", "short"]) -> Floats | None:
+        for key in self.price_keys(side):
             if key in found:
                 return found[key].data
         return None
 
-    def _filter(self, bits: NDArray[np.uint16], open_ns: Ints, zone: str) -> None:
+    def filter(self, bits: NDArray[np.uint16], open_ns: Ints, zone: str) -> None:
         """Take away entries outside the sessions and weekdays."""
         entry = self.strategy.entry
         if not entry.sessions and not entry.weekdays:
@@ -557,6 +608,20 @@ class Plan:
         return k.REASONS[code]
 
 
+def held_inputs(x: Sequence[float], b: int) -> dict[str, float]:
+    """What exits may ask about the position in a block, at its bar's close; nothing while it is flat."""
+    if x[b + k.QTY] == 0.0:
+        return {}
+    side = 1.0 if x[b + k.QTY] > 0.0 else -1.0
+    mean = x[b + k.MEAN]
+    return {
+        "entry_price": mean,
+        "profit_pct": side * (x[b + k.CLOSE] - mean) / mean * 100.0,
+        "peak_profit_pct": side * (x[b + k.PEAK] - mean) / mean * 100.0,
+        "bars_held": x[b + k.HELD],
+    }
+
+
 def _number(value: Number | None) -> float:
     assert not isinstance(value, str)
     return 0.0 if value is None else float(value)
@@ -603,12 +668,14 @@ def backtest(
     year_days: int = 365,
     zone: str = "UTC",
     change: Change = NO_CHANGE,
+    library: Library | None = None,
     compiled: bool = False,
 ) -> Result:
     """Run a strategy over bars of one timeframe (`frame`, else the strategy's own). Same inputs, same bytes.
 
     It trades on bars that open in `[since_ns, until_ns)`; earlier ones only warm its formulas up. A `History` brings
-    its own `frame`, `rules`, `finer` and `zone`. `compiled`: by numba, in worker processes. Raises `UsageError`:
+    its own `frame`, `rules`, `finer` and `zone`. `change` makes it harder, to try its robustness; `library` holds saved
+    formulas. `compiled`: by numba, in worker processes. Raises `UsageError`:
     `bad_bar`, `no_data`, `too_little_history`, `bad_parameter`, `bad_strategy`, `bad_formula`.
     """
     document = strategy if isinstance(strategy, Strategy) else strategy.document
@@ -625,10 +692,11 @@ def backtest(
         raise UsageError(
             "bad_cash", Text("A run cannot begin with {cash}.", {"cash": f"{cash:g}"}), Text("Give it some money.")
         )
-    plan = Plan(strategy, parameters, change)
+    plan = Plan(strategy, parameters, data.frame, change=change, library=library, grids=data.grids)
     window = data.window(since_ns, until_ns, plan.warm_up, first_bar_ns)
     _check_window(plan, window)
-    columns = [plan.signals(bars, data.zone) for bars in window.bars]
+    others = plan.others_of(data.others)
+    columns = [plan.signals(bars, data.zone, others) for bars in window.bars]
     if change.random_entries is not None:
         before = _Run(plan, window, columns, cash, compiled)
         before.go(False)
@@ -708,6 +776,7 @@ class _Run:
             _EMPTY if columns[0].score is None else _joined([_or_nan(c.score, c) for c in columns]),
         ]
         moments = len(window.open_ns)
+        self.compiled = compiled = compiled and plan.held is None  # what is stepwise is interpreted
         if compiled:
             self.market = k.Market._make(
                 (window.rows, *window.prices, *extra, window.fine_from, window.fine_to, window.fine)
@@ -723,6 +792,7 @@ class _Run:
     def go(self, close_at_end: bool) -> None:
         """Live through the window."""
         kernel = k.compiled() if self.compiled else k.INTERPRETED
+        run = kernel.run if self.plan.held is None else self._stepwise()
         size = k.RECORD * max(TAPE, 4 * k.room_for(self.x))
         x: Any = np.array(self.x) if self.compiled else self.x
         tape: Any = np.empty(size) if self.compiled else [0.0] * size
@@ -730,7 +800,7 @@ class _Run:
         parts: list[Floats] = []
         at, refused = 0, 0
         while True:
-            at = kernel.run(at, moments, tuple(self.market), x, tape, tuple(self.curve))
+            at = run(at, moments, tuple(self.market), x, tape, tuple(self.curve))
             if at >= moments and close_at_end:
                 for number in range(len(self.window.bars)):
                     x[k.BLOCKS + number * k.BLOCK + k.ROW] = self.window.start[number + 1] - 1
@@ -752,6 +822,42 @@ class _Run:
         if close_at_end and moments:
             self.curve.equity[-1], self.curve.invested[-1], self.curve.positions[-1] = self.x[k.CASH], 0.0, 0
 
+    def _stepwise(self) -> Callable[..., int]:
+        """The kernel's loop for exits that ask about the position: they are evaluated at each close."""
+        plan, window = self.plan, self.window
+        assert plan.held is not None
+        others = plan.others_of(window.history.others)
+        steppers = [
+            plan.held.stepper(bars.slice(0, go), others) for bars, go in zip(window.bars, window.go, strict=True)
+        ]
+        candles = [
+            bars.slice(go, len(bars)).candles(name, "", "backfill")
+            for name, bars, go in zip(window.history.instruments, window.bars, window.go, strict=True)
+        ]
+        count = len(steppers)
+        bits = [1 << (k.FIRST_EXIT + number) for number in plan.held_exits]
+
+        def run(since: int, until: int, m: Any, x: list[float], tape: list[float], curve: Any) -> int:
+            rows = m[0]
+            full = len(tape) // k.RECORD - k.room_for(x)
+            for t in range(since, until):
+                if x[k.TAPED] > full:
+                    return t
+                for number in range(count):
+                    if (row := rows[t * count + number]) >= 0:
+                        k.load(m, x, k.BLOCKS + number * k.BLOCK, row)
+                k.trade(x, tape, m[-1])
+                for number in range(count):
+                    b = k.BLOCKS + number * k.BLOCK
+                    if x[b + k.ROW] >= 0:
+                        said = steppers[number].push(next(candles[number]), held_inputs(x, b))
+                        x[b + k.SIGNAL] += sum(bit for bit, value in zip(bits, said, strict=True) if value is True)
+                k.close(x, tape)
+                curve[0][t], curve[1][t], curve[2][t] = x[k.EQUITY], x[k.INVESTED], x[k.OPEN]
+            return until
+
+        return run
+
     # -- the result
 
     def result(self, year_days: int) -> Result:
@@ -759,13 +865,14 @@ class _Run:
         window, plan, history = self.window, self.plan, self.window.history
         filled = self.records[self.records[:, 5] < k.NO_CASH]
         refused = self.records[self.records[:, 5] >= k.NO_CASH]
-        fills = _fills(filled, history.instruments, window.row_ns, plan)
+        names, row_ns = history.instruments, window.row_ns
+        fills = fills_of(filled, row_ns[filled[:, 0].astype(np.int64)], names, plan)
         trades, open_trades = _trades(filled, window, plan, self.x)
         starts = [max(go, plan.first_value) + 1 for go in window.go]
         fees = [plan.fees(rules)[1] for rules in history.rules.values()]
         return Result(
             strategy=plan.strategy.name,
-            instruments=history.instruments,
+            instruments=names,
             timeframe=str(history.frame),
             parameters=plan.values,
             bars=window.decided,
@@ -778,8 +885,8 @@ class _Run:
             fills=fills,
             trades=trades,
             open_trades=open_trades,
-            pending=tuple(_pending(self.x, history.instruments, window.row_ns, plan)),
-            refused=tuple(_refused(refused, history.instruments, window.row_ns)),
+            pending=tuple(pending_of(self.x, names, lambda row: int(row_ns[int(row)]), plan)),
+            refused=refused_of(refused, row_ns[refused[:, 0].astype(np.int64)], names),
             curve=Curve(window.open_ns, window.close_ns, *self.curve),
             hold=window.hold(self.cash, starts, fees),
             ambiguous_bars=int(self.x[k.AMBIGUOUS]),
@@ -814,7 +921,8 @@ def _or_nan(column: Floats | None, columns: _Columns) -> Floats:
     return np.full(len(columns.bits), math.nan) if column is None else column
 
 
-def _fills(records: Floats, instruments: Sequence[str], row_ns: Ints, plan: Plan) -> tuple[Fill, ...]:
+def fills_of(records: Floats, times_ns: Ints, instruments: Sequence[str], plan: Plan) -> tuple[Fill, ...]:
+    """Records of the tape that are fills; `times_ns` are the opens of their bars."""
     names = {code: plan.reason(code) for code in np.unique(records[:, 5]).astype(int).tolist()}
     columns = records.T
     sides: list[Literal["buy", "sell"]] = ["buy" if size > 0 else "sell" for size in columns[2].tolist()]
@@ -822,7 +930,7 @@ def _fills(records: Floats, instruments: Sequence[str], row_ns: Ints, plan: Plan
         map(
             Fill,
             [instruments[number] for number in columns[1].astype(int).tolist()],
-            row_ns[columns[0].astype(np.int64)].tolist(),
+            times_ns.tolist(),
             sides,
             columns[3].tolist(),
             np.abs(columns[2]).tolist(),
@@ -832,34 +940,35 @@ def _fills(records: Floats, instruments: Sequence[str], row_ns: Ints, plan: Plan
     )
 
 
-def _pending(x: Sequence[float], instruments: Sequence[str], row_ns: Ints, plan: Plan) -> Iterator[Order]:
-    """Orders that still wait."""
-    for number, name in enumerate(instruments):
-        b = k.BLOCKS + number * k.BLOCK
-        at_ns = int(row_ns[int(x[b + k.DECIDED])]) if x[b + k.OUT] or x[b + k.ORDER] else 0
-        if x[b + k.OUT]:
-            side: Literal["buy", "sell"] = "sell" if x[b + k.QTY] > 0 else "buy"
-            yield Order(name, at_ns, side, plan.reason(int(x[b + k.OUT]) - 1), None, x[b + k.OUT_QTY])
-        if x[b + k.ORDER]:
-            yield Order(
-                name,
-                at_ns,
-                "buy" if x[b + k.ORDER] > 0 else "sell",
-                "entry",
-                None if plan.kind == k.MARKET else x[b + k.ORDER_PRICE],
-            )
-
-
-def _refused(records: Floats, instruments: Sequence[str], row_ns: Ints) -> Iterator[Order]:
-    for row, number, size, price, _, code, side in records.tolist():
-        yield Order(
+def refused_of(records: Floats, times_ns: Ints, instruments: Sequence[str]) -> tuple[Order, ...]:
+    """Records that are refusals; `times_ns` are the opens of the bars that decided."""
+    return tuple(
+        Order(
             instruments[int(number)],
-            int(row_ns[int(row)]),
+            at_ns,
             "buy" if side > 0 else "sell",
             k.REASONS[int(code)],
             price or None,
             abs(size) or None,
         )
+        for (_, number, size, price, _, code, side, _), at_ns in zip(records.tolist(), times_ns.tolist(), strict=True)
+    )
+
+
+def pending_of(
+    x: Sequence[float], instruments: Sequence[str], time_ns: Callable[[float], int], plan: Plan
+) -> Iterator[Order]:
+    """Orders that still wait; `time_ns` is when the bar of a row opened."""
+    for number, name in enumerate(instruments):
+        b = k.BLOCKS + number * k.BLOCK
+        if x[b + k.OUT]:
+            side: Literal["buy", "sell"] = "sell" if x[b + k.QTY] > 0 else "buy"
+            reason = plan.reason(int(x[b + k.OUT]) - 1)
+            yield Order(name, time_ns(x[b + k.DECIDED]), side, reason, None, x[b + k.OUT_QTY])
+        if x[b + k.ORDER]:
+            side = "buy" if x[b + k.ORDER] > 0 else "sell"
+            price = None if plan.kind == k.MARKET else x[b + k.ORDER_PRICE]
+            yield Order(name, time_ns(x[b + k.DECIDED]), side, "entry", price)
 
 
 # ---------------------------------------------------------------- trades
@@ -873,12 +982,12 @@ def _trades(
     opened: list[Trade] = []
     books: dict[int, _Book] = {}
     names = window.history.instruments
-    for row, number, size, price, fee, code, stop in records.tolist():
+    for row, number, size, price, fee, code, stop, left in records.tolist():
         book = books.get(int(number))
         if book is None:
             book = books[int(number)] = _Book()
         book.add(int(row), size, price, fee, stop, int(code))
-        if book.held == 0.0:
+        if left == 0.0:
             closed.append(book.trade(names[int(number)], window, plan))
             del books[int(number)]
     for number, book in sorted(books.items()):

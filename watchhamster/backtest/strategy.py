@@ -23,12 +23,11 @@ from watchhamster.backtest.kernel import EXITS_MAX, LEGS_MAX, REASONS
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import timeframe
-from watchhamster.formula import SERIES, functions, parse
+from watchhamster.formula import HELD, SERIES, Library, functions, parse
 
 Number: TypeAlias = float | str  # a number, or the name of a parameter
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-POSITION_INPUTS = ("entry_price", "profit_pct", "peak_profit_pct", "bars_held")  # what exits know of their position
 TEXT_MAX = 100_000  # characters of a document
 PARAMETERS_MAX = 64
 
@@ -268,11 +267,11 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 _WHOLE = ("_bars", "max_bars", "max_entries", "max_positions", "atr_period")
 
 
-def read(text: str) -> Strategy:
+def read(text: str, library: Library | None = None) -> Strategy:
     """The strategy a TOML document describes.
 
     Raises `UsageError` (`bad_strategy`, or `bad_formula` with `position` for a formula) with `key`, such as
-    `protect.stop_percent`, and `line` (1-based) where it is known.
+    `protect.stop_percent`, and `line` (1-based) where it is known. `library` holds saved formulas.
     """
     if len(text) > TEXT_MAX:
         raise _refusal(text, "", Text("The document is {count} characters long.", {"count": len(text)}))
@@ -294,11 +293,11 @@ def read(text: str) -> Strategy:
         reason, _, path = str(error).partition(" - at `$")
         key = path.rstrip("`").lstrip(".").replace("[...]", "")
         raise _refusal(text, key, Text("{key}: {reason}.", {"key": key or "name", "reason": reason})) from None
-    check(strategy, text)
+    check(strategy, text, library)
     return strategy
 
 
-def check(strategy: Strategy, text: str = "") -> None:
+def check(strategy: Strategy, text: str = "", library: Library | None = None) -> None:
     """Refuse a strategy that makes no sense with its defaults. Raises as `read` does."""
     _check_parameters(strategy, text)
     for key, formula in _names_of_numbers(strategy):
@@ -316,7 +315,7 @@ def check(strategy: Strategy, text: str = "") -> None:
     _check_sense(resolved, text)
     values = strategy.values()
     for key, formula, kind in strategy.formulas():
-        check_formula(formula, values, kind, key, _line(text, key), of_position=key.startswith("exit"))
+        check_formula(formula, values, kind, key, _line(text, key), of_position=key.startswith("exit"), library=library)
 
 
 def check_formula(
@@ -327,11 +326,11 @@ def check_formula(
     line: int | None = None,
     *,
     of_position: bool = False,
+    library: Library | None = None,
 ) -> None:
     """Refuse a formula that is wrong, or not of the kind its place needs."""
-    inputs = dict.fromkeys(POSITION_INPUTS, 1.5) if of_position and uses_position(formula) else {}
     try:
-        parsed = parse(formula, {**values, **inputs})
+        parsed = parse(formula, values, inputs=tuple(HELD) if of_position else (), library=library or Library())
     except UsageError as error:
         error.details.update(key=key, line=line)
         raise
@@ -352,7 +351,7 @@ def check_formula(
 
 def uses_position(formula: str) -> bool:
     """Whether a formula asks about the open position, so that it cannot be evaluated before the run."""
-    return re.search(rf"\b({'|'.join(POSITION_INPUTS)})\b", formula) is not None
+    return re.search(rf"\b({'|'.join(HELD)})\b", formula) is not None
 
 
 def _refusal(text: str, key: str, message: Text, hint: Text | None = None, nearest: str | None = None) -> UsageError:
@@ -444,7 +443,7 @@ def _check_keys(text: str, table: Mapping[str, Any], kind: type[msgspec.Struct],
 
 
 def _check_parameters(strategy: Strategy, text: str) -> None:
-    known = {*SERIES, *POSITION_INPUTS, *(function.name for function in functions())}
+    known = {*SERIES, *HELD, *(function.name for function in functions())}
     if len(strategy.parameters) > PARAMETERS_MAX:
         raise _refusal(text, "parameters", Text("There are more than {limit} parameters.", {"limit": PARAMETERS_MAX}))
     for name, parameter in strategy.parameters.items():
