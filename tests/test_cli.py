@@ -185,6 +185,9 @@ def test_both_evaluators_print_the_same_bytes(shell: Shell, shared_data: Path) -
         "ema(close, 9) > sma(close, 20) and change(close) > 0",
         "close / (close - open)",
         "highest(high, 5)",
+        'at("15m", rsi(close, 3)) < 50 and today.high > close',
+        'of("upbit:KRW-BTC", close[1]) - close[1]',
+        "cdlengulfing() + cdldoji()",
     )
     where = ("--instrument", "upbit:KRW-BTC", "--timeframe", "3m")
     outputs = [
@@ -254,6 +257,34 @@ def test_a_refused_formula_says_where_and_what_was_meant(shell: Shell) -> None:
     _, _, error = shell("formula", "sma(close, 5) > smaa(close, 9)", "--instrument", "upbit:KRW-BTC")
     assert error["position"] == 16
     assert "sma" in error["hint"]
+
+
+def test_a_saved_formula_is_a_function_in_others_and_in_rules(shell: Shell, shared_data: Path) -> None:
+    shell("data", "import", *sorted((shared_data / "upbit").glob("rest-candles-1m*.json")))
+    code, (saved,), _ = shell("formula", "save", "spike(x, n=20)", "x > 2 * sma(x, n)")
+    assert (code, saved["signature"], saved["kind"]) == (0, "spike(x, n=20)", "bool")
+    shell("formula", "save", "calm", "not spike(volume, 5)")
+    assert [row["name"] for row in shell("formula", "list")[1]] == ["calm", "spike"]
+    where = ("--instrument", "upbit:KRW-BTC", "--timeframe", "1m")
+    written_out = shell("formula", "not volume > 2 * sma(volume, 5)", *where)[1]
+    assert shell("formula", "calm()", *where)[1] == written_out
+    assert shell("alert", "replay", "spike(volume)", *where)[1][-1]["summary"]["fired"] > 0
+    code, _, error = shell("formula", "save", "bad(x)", "smaa(x, 3)")
+    assert (code, error["code"], error["position"], error["nearest"]) == (2, "bad_formula", 9, "sma")
+    code, _, error = shell("formula", "spike(close, 0.5)", *where)
+    assert (error["position"], error["inside"], error["inside_position"]) == (0, "spike", 32)
+    assert shell("formula", "remove", "spike")[2]["code"] == "formula_used"
+    assert shell("formula", "remove", "calm")[0] == 0
+    assert shell("formula", "remove", "spike")[0] == 0
+    assert shell("formula", "list")[1] == []
+    assert shell("formula", "remove", "spike")[2]["code"] == "unknown_formula"
+
+
+def test_the_table_of_functions_is_a_line_each(shell: Shell) -> None:
+    rows = {row["name"]: row for row in shell("formula", "--functions")[1]}
+    assert {"sma", "at", "of", "cdlhammer", "ichimoku", "keltner"} <= set(rows)
+    assert rows["ma"]["signature"] == "ma(x, timeperiod=30, matype=sma)"
+    assert rows["bbands"]["outputs"] == ["upper", "middle", "lower"]
 
 
 def test_rules_alerts_and_backups_survive(shell: Shell, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from watchhamster.core.bars import Bars
 from watchhamster.core.market import Candle, FeedChanged, FeedState, Trade
 from watchhamster.core.ports import UsageError
 from watchhamster.core.timeframes import SECOND_NS
+from watchhamster.formula import Library
 from watchhamster.monitor.alerts import Alert, Rule
 from watchhamster.monitor.replay import Firing, replay
 from watchhamster.monitor.watch import Wanted, Watch, check, price_rule
@@ -387,3 +388,35 @@ def test_a_feed_alert_survives_a_restart() -> None:
     assert second.observe(feed("live", 600, BTC)) == []
     (up,) = second.tick(606 * SECOND_NS)
     assert (up.id, up.resolved_ns, up.instrument) == (4, 600 * SECOND_NS, BTC)
+
+
+def test_a_rule_may_use_saved_formulas_and_begins_anew_with_them() -> None:
+    watch = Watch()
+    watch.library = Library({"dear": "dear(x, n=10) = x > n"})
+    watch.set_rules([rule("dear(close)"), rule("close > 10", id=8)])
+    for wanted in watch.wanted():
+        watch.warm(wanted.rule_id, wanted.instrument, Bars.empty())
+    assert len(feed_all(watch, bar(0, 11))) == 2
+    watch.library = Library({"dear": "dear(x, n=20) = x > n"})
+    (gone,) = watch.set_rules([rule("dear(close)"), rule("close > 10", id=8)])
+    assert gone.rule_id == 7
+    watch.warm(7, BTC, of_closes(11))
+    assert moments(feed_all(watch, bar(1, 21))) == [(2, None)]  # the other goes on
+    watch.library = Library()
+    watch.set_rules([rule("dear(close)")])
+    assert "dear is not known" in str(watch.states()[0].error)
+
+
+def test_longer_bars_are_watched_as_they_are_replayed() -> None:
+    text = 'close > at("5m", sma(close, 2)) and today.high > 12'
+    closes = [float(10 + (k * 7) % 11) for k in range(40)]
+    watch = watching(rule(text))
+    fired = [a.fired_ns for a in feed_all(watch, *(bar(i, x) for i, x in enumerate(closes))) if a.resolved_ns is None]
+    found = replay(rule(text), of_closes(*closes), BTC)
+    assert fired
+    assert fired == [firing.fired_ns for firing in found.firings]
+
+
+def test_rules_read_their_own_instrument_only() -> None:
+    with pytest.raises(UsageError, match="Other instruments"):
+        check(rule('of("upbit:KRW-ETH", close) > 3'))

@@ -4,7 +4,7 @@ from watchhamster.formula.assist import Candidate, Signature, complete, signatur
 from watchhamster.formula.evaluators import Program, Stepper
 from watchhamster.formula.functions import functions
 from watchhamster.formula.graph import Bar, Frame, Kind, Value, Values
-from watchhamster.formula.language import Formula, Library, Sweep, compile_many, parse
+from watchhamster.formula.language import LIBRARY_KEY, Formula, Library, Sweep, compile_many, parse
 from watchhamster.formula.parsing import HELD, Scope
 from watchhamster.formula.table import DAYS, FACTS, LIVE, SERIES, Function, Parameter, describe
 
@@ -12,6 +12,7 @@ __all__ = [
     "DAYS",
     "FACTS",
     "HELD",
+    "LIBRARY_KEY",
     "LIVE",
     "SERIES",
     "Bar",

@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, TypedDict, Unpack
 
+import msgspec
+
 from watchhamster.core.bars import Bars
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
@@ -33,6 +35,7 @@ from watchhamster.formula.parsing import HELD, Definition, Parser, Saved, Scope,
 from watchhamster.formula.rolling import Window
 from watchhamster.formula.table import Function, Parameter
 
+LIBRARY_KEY = "formulas"  # of the small state that holds them
 CACHE_BYTES = 64 << 20
 SAVED_MAX = 3e37
 
@@ -53,17 +56,17 @@ class Formula:
     `kind` says whether it is a condition; `warm_up` how many bars before the first one that counts it should be given
     so that where history began no longer matters; `first_value` how many bars it needs before it can be defined.
     `parts` are the numbers that its comparisons are about, by their text: the evidence when it fires. `given` are the
-    frames whose bars have to be given besides its own (see `Program`).
+    frames whose bars have to be given besides its own (see `Program`), `uses` the saved formulas that it calls, however
+    deep, by name.
     """
 
-    def __init__(
-        self, text: str, parameters: Mapping[str, float], root: Node, parts: Mapping[str, Node], scope: Scope
-    ) -> None:
-        self.text = text
-        self.parameters = dict(parameters)
+    def __init__(self, parser: Parser, root: Node) -> None:
+        self.text = parser.text
+        self.parameters = dict(parser.parameters)
         self.root = root
-        self.parts = dict(parts)
-        self.scope = scope
+        self.parts: Mapping[str, Node] = parser.parts
+        self.uses: Mapping[str, str] = parser.uses
+        self.scope = scope = parser.scope
         self.kind: Kind = root.kind
         self.warm_up = root.warm_up
         self.first_value = root.first_value
@@ -130,8 +133,7 @@ def compile_many(
 
 def _parse(text: str, parameters: Mapping[str, float], graph: Graph, scope: Scope) -> Formula:
     parser = Parser(text, parameters, graph, scope)
-    root = parser.formula()
-    return Formula(text, parameters, root, parser.parts, scope)
+    return Formula(parser, parser.formula())
 
 
 # ---------------------------------------------------------------- many parameters over the same bars
@@ -304,10 +306,37 @@ class Library:
             return False
         return True
 
+    def without(self, name: str) -> Library:
+        """This library and one formula less. Raises `UsageError` where there is none, or another uses it."""
+        if name not in self._texts:
+            raise UsageError(
+                "unknown_formula",
+                Text("There is no saved formula {name}.", {"name": name}),
+                Text("watchhamster formula list shows what there is."),
+            )
+        left = Library({other: text for other, text in self._texts.items() if other != name})
+        for other in left.names():
+            if self._is_right(other) and not left._is_right(other):
+                raise UsageError(
+                    "formula_used",
+                    Text("{other} uses {name}.", {"other": other, "name": name}),
+                    Text("Change or remove {other} first.", {"other": other}),
+                )
+        return left
+
     @property
     def definitions(self) -> Mapping[str, str]:
         """The texts, by name."""
         return dict(self._texts)
+
+    @classmethod
+    def stored(cls, data: bytes | None) -> Library:
+        """What `to_bytes` gave; None: nothing was saved yet."""
+        return cls({} if data is None else msgspec.json.decode(data, type=dict[str, str]))
+
+    def to_bytes(self) -> bytes:
+        """The definitions, as a small state of the desk's store keeps them."""
+        return msgspec.json.encode(self._texts)
 
 
 _HOW = Text("Write it as {example}.", {"example": "spike(x, n=20) = x > 2 * sma(x, n)"})

@@ -190,6 +190,7 @@ class Parser:
         self.scope = scope
         self.arguments = arguments
         self.parts: dict[str, Node] = {}
+        self.uses: dict[str, str] = {}  # saved formulas it calls, and what those call: definitions by name
         self.around: list[tuple[str, Frame]] = []  # the calls of `at` and `of` that this is in, each with where it is
         self.nodes_max = len(graph) + NODES_MAX
         self.source = ""  # the text without what it is indented by
@@ -745,6 +746,12 @@ class Parser:
         known = self.scope.instruments
         venue, _, symbol = text.partition(":")
         if known is not None and text not in known:
+            if not known:
+                raise refusal(
+                    self._at(tree),
+                    Text("Other instruments cannot be read here."),
+                    Text("Leave out of, and name the instrument with the rule."),
+                )
             nearest = _nearest(text, list(known))
             raise refusal(
                 self._at(tree),
@@ -826,9 +833,12 @@ class Parser:
         bound = dict(zip(function.words, [*series, *constants], strict=True))
         text = " " * definition.start + definition.text[definition.start :]
         try:
-            return Parser(text, {}, self.graph, self.scope, bound, evidence=False).body()
+            parser = Parser(text, {}, self.graph, self.scope, bound, evidence=False)
+            node = parser.body()
         except UsageError as error:
             raise self._inside(tree, function.name, error) from None
+        self.uses |= {function.name: definition.text} | parser.uses
+        return node
 
     def _arguments(self, tree: ast.Call, function: Function) -> dict[str, ast.expr]:
         """Arguments by name: those without one in the function's order."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from watchhamster.core.bars import Bars
 from watchhamster.core.timeframes import SECOND_NS, UTC, Grid, Timeframe, timeframe
-from watchhamster.formula import Value
+from watchhamster.formula import Library, Value
 from watchhamster.monitor.alerts import Rule
 from watchhamster.monitor.watch import Life, check
 
@@ -52,17 +52,25 @@ class Replay(msgspec.Struct, frozen=True):
     summary: Summary
 
 
-def replay(rule: Rule, bars: Bars, instrument: str, since_ns: int | None = None, grid: Grid = UTC) -> Replay:
+def replay(
+    rule: Rule,
+    bars: Bars,
+    instrument: str,
+    since_ns: int | None = None,
+    grid: Grid = UTC,
+    library: Library | None = None,
+) -> Replay:
     """Live through bars of the rule's timeframe, oldest first. Those that open before `since_ns` only warm it up.
 
     A rule that also looks at forming bars is tried on their closed ones, which is all that history has. Raises
-    `UsageError` where the rule makes no sense. `instrument` is only a name here, `grid` says when its bars are over.
+    `UsageError` where the rule makes no sense. `instrument` is only a name here, `grid` says when its bars are over;
+    `library` as in `check`.
     """
-    formula = check(rule)
+    formula = check(rule, library)
     first = 0 if since_ns is None else int(np.searchsorted(bars.open_ns, since_ns))
     if first >= len(bars):
         return Replay((), Summary(0, None, 0, None, None))
-    truth, *parts = formula.program_with_parts().over(bars)
+    truth, *parts = formula.program_with_parts(grid).over(bars)
     closes_ns = close_times(bars, timeframe(rule.timeframe), grid)
     life = Life(rule)
     firings: list[tuple[int, int | None]] = []  # bar, resolved

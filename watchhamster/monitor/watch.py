@@ -30,7 +30,7 @@ from watchhamster.core.market import Book, Candle, Event, FeedChanged, Ticker, T
 from watchhamster.core.ports import UsageError, WatchHamsterError
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, UTC, Grid, timeframe
-from watchhamster.formula import Formula, Stepper, Value, parse
+from watchhamster.formula import Formula, Library, Stepper, Value, parse
 from watchhamster.monitor.alerts import Alert, Rule, RuleState, Severity
 
 LATE_S = 10.0  # an alert noticed sooner than this after its moment is not late
@@ -41,13 +41,14 @@ FEED_DEBOUNCE_S = 5.0  # a feed must stay away, or back, for so long before it i
 FEED_NOTICE_S = 60.0  # at most one notice a venue in this time
 
 
-def check(rule: Rule) -> Formula:
-    """The rule's formula, if all of the rule makes sense.
+def check(rule: Rule, library: Library | None = None) -> Formula:
+    """The rule's formula, if all of the rule makes sense. It may use the saved ones of a library.
 
     Raises `UsageError`: `bad_formula`, `bad_timeframe` or `bad_rule`.
     """
-    timeframe(rule.timeframe)
-    formula = parse(rule.formula)
+    frame = timeframe(rule.timeframe)
+    # Another instrument's bar may close after ours, live, so that its rules would not be those of history.
+    formula = parse(rule.formula, timeframe=frame, instruments=(), library=library or Library())
     if formula.kind != "bool":
         raise UsageError(
             "bad_formula",
@@ -197,14 +198,14 @@ class _Saved(msgspec.Struct):
 class _Watched:
     """One rule on one instrument."""
 
-    def __init__(self, rule: Rule, instrument: str, formula: Formula) -> None:
+    def __init__(self, rule: Rule, instrument: str, formula: Formula, grid: Grid) -> None:
         assert rule.id is not None
         self.rule_id = rule.id
         self.rule = rule
         self.instrument = instrument
         self.formula = formula
         self.timeframe = timeframe(rule.timeframe)
-        self.program = formula.program_with_parts()
+        self.program = formula.program_with_parts(grid)
         self.life = Life(rule)
         self.stepper: Stepper[tuple[Value, ...]] | None = None  # None: history has not come yet
         self.history: deque[Candle] = deque(maxlen=formula.warm_up + KEPT_BARS)  # closed, as now known
@@ -237,6 +238,7 @@ class Watch:
 
     def __init__(self, grid_of: Callable[[str], Grid] = lambda _instrument: UTC) -> None:
         self._grid_of = grid_of
+        self.library = Library()  # the saved formulas that rules may use, as of the next `set_rules`
         self._watched: dict[tuple[int, str], _Watched] = {}
         self._by_series: dict[tuple[str, str], list[_Watched]] = {}
         self._broken: dict[int, tuple[Rule, Text]] = {}
@@ -261,14 +263,14 @@ class Watch:
             if not rule.enabled or rule.id is None:
                 continue
             try:
-                formula = check(rule)
+                formula = check(rule, self.library)
             except WatchHamsterError as error:
                 self._broken[rule.id] = (rule, error.text)
                 continue
             for instrument in dict.fromkeys(rule.instruments):
                 key = (rule.id, instrument)
                 old = before.pop(key, None)
-                if old is not None and _same_life(old.rule, rule):
+                if old is not None and _same_life(old.rule, rule) and old.formula.uses == formula.uses:
                     watched = old
                     watched.rule = watched.life.rule = rule
                 else:
@@ -284,7 +286,7 @@ class Watch:
         return [msgspec.structs.replace(a, resolved_ns=max(self._now_ns, a.fired_ns)) for a in gone]
 
     def _begin(self, rule: Rule, instrument: str, formula: Formula) -> _Watched:
-        watched = _Watched(rule, instrument, formula)
+        watched = _Watched(rule, instrument, formula, self._grid_of(instrument))
         saved = self._saved.pop((watched.rule_id, instrument), None)
         alert = self._open.pop((watched.rule_id, instrument), None)
         life = watched.life
