@@ -87,8 +87,8 @@
     const step = STEPS.find((candidate) => candidate >= room);
     const marks = [];
     if (step) {
-      const ahead = offset(from);
-      for (let local = Math.ceil((from + ahead) / step) * step; marks.length < 60; local += step) {
+      const ahead = offset(from), base = step % (7 * DAY) ? 0 : 4 * DAY; // weeks begin on Mondays; 1970 did on a Thursday
+      for (let local = Math.ceil((from + ahead - base) / step) * step + base; marks.length < 60; local += step) {
         const at = local - offset(local - ahead);
         if (at > to) break;
         marks.push([at, step < DAY && local % DAY ? stamp(at).slice(11, step < MINUTE ? 19 : 16) : stamp(at).slice(5, 10)]);
@@ -526,7 +526,7 @@
         if (one) { shown = one; if (byId("instrument")) byId("instrument").value = one.instrument; }
         const span = Math.max(40, (exitPlaces[n] - entryPlaces[n]) * 3), middle = (entryPlaces[n] + exitPlaces[n]) / 2;
         zoom(middle - span / 2, middle + span / 2);
-        byId("price").scrollIntoView({ block: "center" });
+        (byId("price") || byId("equity")).scrollIntoView({ block: "center" });
       });
       rows.append(row);
     }
@@ -575,25 +575,22 @@
 
   // ---------------------------------------------------------------- switches, size, paper
 
-  byId("theme").addEventListener("click", () => { chosen = root.dataset.theme === "dark" ? "light" : "dark"; applyTheme(); });
-  byId("colours").addEventListener("change", (event) => { root.dataset.colours = event.target.value; readColours(); drawAll(); });
-  byId("log").addEventListener("click", (event) => {
+  const on = (id, event, act) => byId(id)?.addEventListener(event, act); // a run without bars has no charts
+  on("theme", "click", () => { chosen = root.dataset.theme === "dark" ? "light" : "dark"; applyTheme(); });
+  on("colours", "change", (event) => { root.dataset.colours = event.target.value; readColours(); drawAll(); });
+  on("log", "click", (event) => {
     equity.log = !equity.log;
     event.target.setAttribute("aria-pressed", equity.log);
     drawAll();
   });
-  byId("reset").addEventListener("click", () => zoom(0, last));
-  if (byId("instrument")) {
-    byId("instrument").addEventListener("change", (event) => {
-      shown = series.find((one) => one.instrument === event.target.value);
-      drawAll();
-    });
-  }
-  if (byId("map")) {
-    byId("map").addEventListener("change", (event) => {
-      document.querySelectorAll("[data-map]").forEach((map) => { map.hidden = map.dataset.map !== event.target.value; });
-    });
-  }
+  on("reset", "click", () => zoom(0, last));
+  on("instrument", "change", (event) => {
+    shown = series.find((one) => one.instrument === event.target.value);
+    drawAll();
+  });
+  on("map", "change", (event) => {
+    for (const map of document.querySelectorAll("[data-map]")) map.hidden = map.dataset.map !== event.target.value;
+  });
   dusk.addEventListener("change", () => applyTheme());
   window.addEventListener("resize", drawAll);
   // Paper is light, and finer than the screen.

@@ -11,11 +11,14 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from watchhamster.core.text import Text
+from watchhamster.core.text import Text, _, say
 
 Unit: TypeAlias = Literal["percent", "ratio", "money", "count", "days", "bars"]
 Better: TypeAlias = Literal["more", "less", "neither"]
 Group: TypeAlias = Literal["return", "ratio", "risk", "trade", "activity"]
+
+NOTHING: Final = "–"  # a number that is not defined
+MINUS: Final = "−"
 
 GROUPS: Final[Mapping[Group, Text]] = {
     "return": Text("Return"),
@@ -38,6 +41,43 @@ class Definition(msgspec.Struct, frozen=True):
     meaning: Text
     good: Text | None = None
     yearly: bool = False  # depends on how many days a year has: P is shown beside it
+
+    @property
+    def explanation(self) -> str:
+        """What is read on hovering, in the language in use."""
+        parts = (say(self.meaning), say(self.good) if self.good is not None else "", self.formula)
+        return "\n".join(part for part in parts if part)
+
+
+def grouped(value: float, digits: int) -> str:
+    """A number with so many decimals, its thousands apart; never a negative zero."""
+    text = f"{value:,.{digits}f}"
+    return text.replace("-", MINUS) if float(text.replace(",", "")) else text.lstrip("-")
+
+
+def money(value: float) -> str:
+    """An amount: whole from a thousand on, with more decimals the smaller it is."""
+    size = abs(value)
+    return grouped(value, 0 if size >= 1000 or value == int(value) else 2 if size >= 10 else 4)
+
+
+def shown(value: float | None, unit: Unit, signed: bool = False) -> str:
+    """A metric as people read it, in the language in use; `signed` puts a plus before what is above zero."""
+    if value is None:
+        return NOTHING
+    if unit == "money":
+        text = money(value)
+    elif unit == "count":
+        text = grouped(value, 0)
+    elif unit == "percent":
+        text = f"{grouped(value, 2)}\u00a0%"
+    elif unit == "days":
+        text = _("{days} days").format(days=grouped(value, 0 if value >= 10 or not value else 1))
+    elif unit == "bars":
+        text = _("{bars} bars").format(bars=grouped(value, 1))
+    else:
+        text = grouped(value, 2)
+    return f"+{text}" if signed and value > 0 else text
 
 
 DEFINITIONS: Final[Mapping[str, Definition]] = {

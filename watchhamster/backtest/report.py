@@ -14,6 +14,7 @@ import datetime as dt
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from html import escape
@@ -33,7 +34,7 @@ from watchhamster.backtest.breakdown import (
     monthly,
     rolling_sharpe,
 )
-from watchhamster.backtest.definitions import DEFINITIONS, GROUPS, Unit
+from watchhamster.backtest.definitions import DEFINITIONS, GROUPS, MINUS, NOTHING, grouped, money, shown
 from watchhamster.backtest.landscape import HeatMap, Scored, heat_maps, varied
 from watchhamster.backtest.metrics import Metrics, drawdowns
 from watchhamster.backtest.results import Order, Result, Trade
@@ -50,8 +51,6 @@ CANDLES_MOST: Final = 9_000  # of all instruments together
 TRADES_MOST: Final = 5_000
 ORDERS_MOST: Final = 100
 TRIALS_LISTED: Final = 12
-NOTHING: Final = "–"
-MINUS: Final = "−"
 _PARTS = Path(__file__).resolve().parents[2] / "resources" / "report"
 _TILES = (
     *("total_return_percent", "cagr_percent", "max_drawdown_percent", "sharpe", "sortino"),
@@ -82,6 +81,8 @@ def render(
     colours of prices are Korean for `ko`, else safe for the colour-blind.
     """
     colours = colours or ("korea" if language == "ko" else "colour_blind")
+    traded = Counter(trade.instrument for trade in (*result.trades, *result.open_trades))
+    candles = dict(sorted(candles.items(), key=lambda item: -traded[item[0]]))  # what was traded most is shown first
     body = "\n".join(
         part
         for part in (
@@ -216,9 +217,9 @@ def _step(result: Result) -> int:
 def _series(candles: Mapping[str, Bars]) -> list[dict[str, object]]:
     """Candles by instrument. One that stands for several bars is placed at the middle one."""
     found: list[dict[str, object]] = []
-    shown = {name: bars for name, bars in candles.items() if len(bars)}
-    most = max(200, CANDLES_MOST // max(1, len(shown)))
-    for name, bars in shown.items():
+    known = {name: bars for name, bars in candles.items() if len(bars)}
+    most = max(200, CANDLES_MOST // max(1, len(known)))
+    for name, bars in known.items():
         step = math.ceil(len(bars) / most)
         starts = np.arange(0, len(bars), step)
         ends = np.minimum(starts + step, len(bars)) - 1
@@ -291,40 +292,11 @@ def _reason(reason: str) -> str:
     return own.get(reason, reason)
 
 
-def _grouped(value: float, digits: int) -> str:
-    text = f"{value:,.{digits}f}"
-    return text.replace("-", MINUS) if float(text.replace(",", "")) else text.lstrip("-")
-
-
-def _money(value: float) -> str:
-    size = abs(value)
-    return _grouped(value, 0 if size >= 1000 or value == int(value) else 2 if size >= 10 else 4)
-
-
-def _value(value: float | None, unit: Unit, signed: bool = False) -> str:
-    """A metric as it is shown."""
-    if value is None:
-        return NOTHING
-    if unit == "money":
-        text = _money(value)
-    elif unit == "count":
-        text = _grouped(value, 0)
-    elif unit == "percent":
-        text = f"{_grouped(value, 2)}\u00a0%"
-    elif unit == "days":
-        text = _("{days} days").format(days=_grouped(value, 0 if value >= 10 else 1))
-    elif unit == "bars":
-        text = _("{bars} bars").format(bars=_grouped(value, 1))
-    else:
-        text = _grouped(value, 2)
-    return f"+{text}" if signed and value > 0 else text
-
-
 def _percent(value: float | None, digits: int = 2) -> str:
     """With its sign, for gains and losses."""
     if value is None:
         return NOTHING
-    return f"{'+' if round(value, digits) > 0 else ''}{_grouped(value, digits)}\u00a0%"
+    return f"{'+' if round(value, digits) > 0 else ''}{grouped(value, digits)}\u00a0%"
 
 
 def _direction(value: float | None) -> str:
@@ -416,21 +388,21 @@ def _tiles(metrics: Metrics) -> str:
     days = _("P = {days} days a year").format(days=m.year_days)
     beside = {
         "total_return_percent": _("holding {percent}").format(percent=_percent(m.buy_and_hold_percent)),
-        "cagr_percent": _("ends at {money}").format(money=_money(m.final_equity)),
-        "max_drawdown_percent": _("longest {days}").format(days=_value(m.longest_drawdown_days, "days")),
+        "cagr_percent": _("ends at {money}").format(money=money(m.final_equity)),
+        "max_drawdown_percent": _("longest {days}").format(days=shown(m.longest_drawdown_days, "days")),
         "sharpe": days,
         "sortino": days,
-        "trades": _("{bars} each").format(bars=_value(m.average_bars, "bars")) if m.average_bars is not None else "",
-        "win_rate_percent": _("payoff {ratio}").format(ratio=_value(m.payoff, "ratio")),
-        "profit_factor": _("fees {money}").format(money=_money(m.fees)),
+        "trades": _("{bars} each").format(bars=shown(m.average_bars, "bars")) if m.average_bars is not None else "",
+        "win_rate_percent": _("payoff {ratio}").format(ratio=shown(m.payoff, "ratio")),
+        "profit_factor": _("fees {money}").format(money=money(m.fees)),
         "average_trade_percent": _("worst {percent}").format(percent=_percent(m.worst_trade_percent)),
-        "exposure_percent": _("mean exposure {percent}").format(percent=_value(m.average_exposure_percent, "percent")),
+        "exposure_percent": _("mean exposure {percent}").format(percent=shown(m.average_exposure_percent, "percent")),
     }
     tiles = []
     for name in _TILES:
         value: float | None = getattr(m, name)
         signed = name in ("total_return_percent", "cagr_percent", "average_trade_percent")
-        text = _value(value, DEFINITIONS[name].unit, signed)
+        text = shown(value, DEFINITIONS[name].unit, signed)
         if name == "max_drawdown_percent" and value:
             text = MINUS + text
         kind = _direction(value) if signed else ""
@@ -484,7 +456,7 @@ def _numbers(metrics: Metrics) -> str:
     groups = []
     for group, label in GROUPS.items():
         rows = [
-            (_term(d.name), escape(_value(getattr(metrics, d.name), d.unit)))
+            (_term(d.name), escape(shown(getattr(metrics, d.name), d.unit)))
             for d in DEFINITIONS.values()
             if d.group == group
         ]
@@ -515,7 +487,7 @@ def _months(result: Result) -> str:
 def _heat(value: float | None, strongest: float, kind: str = "") -> str:
     if value is None:
         return f'<td class="{kind}"></td>'
-    text = f"{'+' if round(value, 1) > 0 else ''}{_grouped(value, 1)}"
+    text = f"{'+' if round(value, 1) > 0 else ''}{grouped(value, 1)}"
     return f'<td class="{kind} {_direction(value)}" style="--s:{min(1, abs(value) / strongest):.2f}">{text}</td>'
 
 
@@ -541,7 +513,7 @@ def _bars(buckets: Sequence[Bucket], labels: Sequence[str]) -> str:
         _("{label}: {n} trades, {wins} won, {average} each").format(
             label=label,
             n=bucket.trades,
-            wins=_value(bucket.win_rate_percent, "percent"),
+            wins=shown(bucket.win_rate_percent, "percent"),
             average=_percent(bucket.average_percent),
         )
         for bucket, label in zip(buckets, labels, strict=True)
@@ -609,7 +581,7 @@ def _drawdowns(result: Result) -> str:
             _moment(period.peak_ns, result.zone, daily),
             _moment(period.trough_ns, result.zone, daily),
             _moment(period.end_ns, result.zone, daily) if period.end_ns else escape(_("still below")),
-            escape(_value(period.days, "days")),
+            escape(shown(period.days, "days")),
         )
         for period in drawdown_periods(result, 8)
     ]
@@ -680,7 +652,7 @@ def _maps(trials: Sequence[Scored] | None, result: Result, metric: str) -> str:
 
 
 def _metric(name: str, value: float | None) -> str:
-    return _value(value, DEFINITIONS[name].unit if name in DEFINITIONS else "ratio")
+    return shown(value, DEFINITIONS[name].unit if name in DEFINITIONS else "ratio")
 
 
 def _map(one: HeatMap, label: str) -> str:
@@ -696,10 +668,10 @@ def _map(one: HeatMap, label: str) -> str:
                 cells.append('<td class="none"></td>')
                 continue
             kind = f"{_direction(value)}{' best' if one.best == (row, column) else ''}"
-            title = f"{one.x} = {x:g}, {one.y} = {one.ys[row]:g}: {label} {_grouped(value, 2)}"
+            title = f"{one.x} = {x:g}, {one.y} = {one.ys[row]:g}: {label} {grouped(value, 2)}"
             cells.append(
                 f'<td class="{kind}" style="--s:{abs(value) / (strongest or 1):.2f}" title="{escape(title)}">'
-                f"{_grouped(value, 2) if written else ''}</td>"
+                f"{grouped(value, 2) if written else ''}</td>"
             )
         rows.append(f"<tr>{''.join(cells)}</tr>")
     every = max(1, len(one.xs) // 12)
@@ -756,7 +728,7 @@ def _orders(result: Result) -> str:
                 escape(order.instrument),
                 _moment(order.at_ns, result.zone, daily),
                 escape(_("buy") if order.side == "buy" else _("sell")),
-                NOTHING if order.price is None else _money(order.price),
+                NOTHING if order.price is None else money(order.price),
                 NOTHING if order.size is None else f"{order.size:,.6g}",
                 f'<td class="left">{escape(_reason(order.reason))}</td>',
             )
@@ -775,7 +747,7 @@ def _notes(notes: str) -> str:
 def _assumptions(result: Result, facts: Sequence[tuple[Text, Text | str]]) -> str:
     daily = _is_daily(result)
     rows = [
-        (_("Cash at the start"), _money(result.cash)),
+        (_("Cash at the start"), money(result.cash)),
         *((say(label), value if isinstance(value, str) else say(value)) for label, value in facts),
         (_("Bars"), f"{result.bars:,}"),
         (_("History begins"), _moment(result.first_bar_ns, result.zone, daily)),
