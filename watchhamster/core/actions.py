@@ -76,10 +76,15 @@ def shares_left(
 
 def factors(open_ns: Ints, left: Iterable[tuple[int, float]], length_ns: int | None = None) -> Floats:
     """For each bar the product of the shares left by what came after it."""
+    return left_after(_ends(open_ns, length_ns), left)
+
+
+def left_after(moments: Ints, left: Iterable[tuple[int, float]]) -> Floats:
+    """What is left of a price of each moment by what came then and later."""
     rows = list(left)
     at_ns = np.array([at for at, _ in rows], np.int64)
     after = np.cumprod([1.0, *(share for _, share in reversed(rows))])[::-1]
-    return np.ascontiguousarray(after[np.searchsorted(at_ns, _ends(open_ns, length_ns))])
+    return np.ascontiguousarray(after[np.searchsorted(at_ns, moments)])
 
 
 def as_traded(open_ns: Ints, actions: Iterable[Action], length_ns: int | None = None) -> Floats:

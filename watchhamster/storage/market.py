@@ -37,7 +37,7 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from watchhamster.core.actions import Learned, factors, shares_left, split_words
+from watchhamster.core.actions import Learned, factors, left_after, shares_left, split_words
 from watchhamster.core.bars import Bars, Floats, Ints, Span
 from watchhamster.core.market import Action, Candle, Origin
 from watchhamster.core.ports import Clock, StoreError, WatchHamsterError
@@ -738,9 +738,13 @@ class MarketStore:
         left = self._shares_left(instrument, timeframe, int(times[0]))
         found: dict[int, Extra] = {}
         each = np.ones(len(times)) if adjustment is None else adjustment
-        for at, close, factor in zip(times.tolist(), closes.tolist(), each.tolist(), strict=True):
-            extra, told_ns = told.get(at, (Extra(at, close * factor, None, None, None), _FAR_NS))
-            adjusted = None if extra.adj_close is None else extra.adj_close * _after(left, told_ns)
+        told_at = np.array([told[at][1] + 1 if at in told else _FAR_NS for at in times.tolist()], np.int64)
+        later = left_after(told_at, left)
+        for at, close, factor, since in zip(
+            times.tolist(), closes.tolist(), each.tolist(), later.tolist(), strict=True
+        ):
+            extra, _ = told.get(at, (Extra(at, close * factor, None, None, None), 0))
+            adjusted = None if extra.adj_close is None else extra.adj_close * since
             kinds = (("dividend", extra.dividends), ("split", extra.stock_splits), ("gain", extra.capital_gains))
             events = [sums.get((kind, at)) if value is None else value for kind, value in kinds]
             found[at] = Extra(at, adjusted, *events)
@@ -784,29 +788,31 @@ class MarketStore:
         times, closes = columns.times, columns.values[3]
         if not len(times):
             return None
+        tf = _timeframe(name)
+        is_part = tf.approximate_ns < _DAY.approximate_ns
+        span = (int(times[0]) - (_DAY.approximate_ns if is_part else 0), int(times[-1]) + 1)
         left = self._shares_left(instrument, name, int(times[0]))
-        told = self._told_extras(instrument, name, int(times[0]), int(times[-1]) + 1)
-        found = factors(times, left, _length_ns(_timeframe(name)))
-        rows = [(at, e.adj_close * _after(left, told_ns)) for at, (e, told_ns) in told.items() if e.adj_close]
-        if rows:
-            at = np.searchsorted(times, np.array([row[0] for row in rows]))
-            known = times[at] == np.array([row[0] for row in rows])
-            at, told_closes = at[known], np.array([row[1] for row in rows])[known]
-            ratio = told_closes / closes[at] / found[at]
-            if (np.abs(ratio - 1.0) > _NOISE).any():
-                ratio[np.abs(ratio - 1.0) <= _NOISE] = 1.0
-                following = np.searchsorted(at, np.arange(len(times)))
-                found = found * np.append(ratio, 1.0)[following]
-        if _timeframe(name).approximate_ns < _DAY.approximate_ns:
-            around = (int(times[0]) - _DAY.approximate_ns, int(times[-1]) + 1)
-            days, of_days = Columns.empty(), None
-            if left or self._told_extras(instrument, _DAY.name, *around):
-                days, _ = self._read(instrument, _DAY.name, *around, False)
-                of_days = self._adjustment(instrument, _DAY.name, days)
+        told = self._told_extras(instrument, _DAY.name if is_part else name, *span)
+        if not left and not told:
+            return None
+        found = factors(times, left, _length_ns(tf))
+        if is_part:
+            days, _ = self._read(instrument, _DAY.name, *span, False)
+            of_days = self._adjustment(instrument, _DAY.name, days)
             if of_days is not None:
                 at = np.searchsorted(days.times, times, side="right") - 1
                 known = (at >= 0) & (times < days.times[at] + _DAY.approximate_ns)
                 found[known] = of_days[at[known]]
+        else:
+            rows = [(at, extra.adj_close, told_ns) for at, (extra, told_ns) in told.items() if extra.adj_close]
+            opens, adjusted, told_at = (np.array([row[n] for row in rows]) for n in range(3))
+            known = np.isin(opens, times)
+            at = np.searchsorted(times, opens[known])
+            ratio = (adjusted * left_after(told_at + 1, left))[known] / closes[at] / found[at]
+            if (np.abs(ratio - 1.0) > _NOISE).any():
+                ratio[np.abs(ratio - 1.0) <= _NOISE] = 1.0
+                following = np.searchsorted(at, np.arange(len(times)))
+                found = found * np.append(ratio, 1.0)[following]
         return None if (found == 1.0).all() else found
 
     def read_coverage(self, instrument: str, timeframe: str, since_ns: int, until_ns: int) -> list[Span]:
@@ -1420,11 +1426,6 @@ def _extra_crc(series: int, extra: Sequence[Any]) -> int:
 def _length_ns(tf: Timeframe) -> int:
     """How long a bar lasts at most."""
     return tf.approximate_ns if tf.ns is not None else tf.approximate_ns + tf.count * 86400 * SECOND_NS
-
-
-def _after(left: Sequence[tuple[int, float]], told_ns: int) -> float:
-    """What is left of a price told at some moment by the distributions since."""
-    return float(np.prod([share for at_ns, share in left if at_ns > told_ns]))
 
 
 def _told(connection: sa.Connection, instrument: str) -> Interval | None:
