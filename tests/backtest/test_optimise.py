@@ -165,8 +165,11 @@ def test_ranges_that_cannot_be_searched_are_refused() -> None:
         ((Axis("x", 0, 1e7, 1),), "grid", "too_many_cells"),
     ):
         with pytest.raises(UsageError) as refused:
-            next(optimise(plan(axes=axes, method=method), Hill()))
+            next(optimise(plan(axes=axes, method=method, trials=0), Hill()))
         assert refused.value.code == code
+    with pytest.raises(UsageError) as refused:
+        next(optimise(plan(trials=0), Hill()))
+    assert refused.value.code == "bad_trials"
     with pytest.raises(UsageError) as refused:
         next(optimise(plan(method="cmaes", goals=goals("sharpe,max_drawdown_percent")), Hill()))
     assert refused.value.code == "too_many_goals"
@@ -223,7 +226,7 @@ def test_too_few_trades_reject_but_keep_their_metrics() -> None:
     found = here(optimise(plan(trials=20, method="random", constraints=constraints([])), Hill(fewest=12)))
     assert found.best is None
     assert found.trust is None
-    assert all("Trades is 12, at least 30" in str(trial.rejected) for trial in found.trials)
+    assert all("is 12, at least 30 were asked for" in str(trial.rejected) for trial in found.trials)
     assert all(trial.line()["metrics"] for trial in found.trials)
     assert found.line()["best"] is None
     assert msgspec.json.decode(msgspec.json.encode(found.line()))["trust"]["trials"] == 20
@@ -375,6 +378,21 @@ async def test_a_set_that_kills_its_worker_is_rejected_and_the_rest_goes_on(pool
     # Killed by chance, as when memory runs out, it is simply run again.
     unhurt = here(optimise(settings, Hill()))
     assert (await over(pool, settings, Hill(fatal_a=16, once=str(tmp_path / "once")))).line() == unhurt.line()
+
+
+@pooled
+async def test_workers_killed_in_the_middle_change_nothing(pool: WorkerPool) -> None:
+    settings = plan(trials=48, run="disturbed", check="walk_forward", windows=2)
+    killed: list[int] = []
+
+    def disturb(progress: Progress) -> None:
+        if progress.done >= 20 * (1 + len(killed)) and len(killed) < 5:
+            killed.extend(pool.processes[:1])
+            os.kill(killed[-1], signal.SIGKILL)
+
+    disturbed = await over(pool, settings, on_progress=disturb)
+    assert len(set(killed)) == 5
+    assert disturbed.line() == here(optimise(settings, Hill())).line()
 
 
 @pooled

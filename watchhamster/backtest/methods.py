@@ -87,8 +87,6 @@ def check(problem: Problem) -> None:
 
     Its code is `nothing_to_optimise`, `bad_range`, `too_many_cells`, `too_many_goals` or `bad_trials`.
     """
-    if problem.trials < 1:
-        raise UsageError("bad_trials", Text("At least one trial is needed."), Text("Give a number, such as 200."))
     if problem.goals > 1 and problem.method in ("cmaes", "coordinate"):
         raise UsageError(
             "too_many_goals",
@@ -123,6 +121,8 @@ def check(problem: Problem) -> None:
                 Text("The grid has {count:,} cells.", {"count": cells(problem.axes)}),
                 Text("Take larger steps or narrower ranges, or another method, such as tpe."),
             )
+    elif problem.trials < 1:
+        raise UsageError("bad_trials", Text("At least one trial is needed."), Text("Give a number, such as 200."))
 
 
 def cells(axes: Sequence[Axis]) -> int:

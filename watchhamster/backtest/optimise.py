@@ -391,7 +391,6 @@ def optimise(
     """
     runner = Runner(plan.run, objective, plan.goals, plan.constraints, known, width)
     problem = _problem(plan)
-    check(problem)
     outside: Outside | None = None
     spans = [plan.span]
     if plan.check == "walk_forward":
@@ -422,10 +421,11 @@ def optimise(
 
 
 def _problem(plan: Optimisation) -> Problem:
-    trials = plan.trials
-    if plan.method == "grid" and trials <= 0 and all(axis.step for axis in plan.axes):
-        trials = cells(plan.axes)
-    return Problem(plan.method, plan.axes, plan.seed, trials, len(plan.goals), plan.batch)
+    problem = Problem(plan.method, plan.axes, plan.seed, plan.trials, len(plan.goals), plan.batch)
+    check(problem)
+    if plan.method == "grid" and plan.trials < 1:
+        return msgspec.structs.replace(problem, trials=cells(plan.axes))
+    return problem
 
 
 class Runner:
@@ -464,11 +464,14 @@ class Runner:
         return Step(tuple(calls), new, len(self._trials), max(self.total, len(self._trials)), self._best, stage)
 
     def ask(self, call: Call, stage: Stage | Literal["judging"] = "search") -> Plan[Any]:
-        """The answer of one call. Raises what it raised."""
-        (answer,) = yield self.step([call], stage)
-        if isinstance(answer, WatchHamsterError):
-            raise answer
-        return answer
+        """The answer of one call, asked again if its worker was killed. Raises what it raised."""
+        for _ in range(_ATTEMPTS):
+            (answer,) = yield self.step([call], stage)
+            if not isinstance(answer, WatchHamsterError):
+                return answer
+            if answer.code != "worker_died":
+                break
+        raise answer
 
     def evaluate(
         self,
@@ -665,17 +668,10 @@ def _in_three(runner: Runner, problem: Problem, train: Span, validate: Span, tes
 
 def _outside(runner: Runner, inside: Sequence[Trial], outside: Sequence[Trial], spans: Sequence[Span]) -> Plan[Outside]:
     """Stitch what the choices did, and compare it with what had been promised."""
-    answers = yield runner.step(
-        [
-            Call(_digest, (runner.objective, dict(trial.parameters), span), with_data=True)
-            for trial, span in zip(outside, spans, strict=True)
-        ],
-        "outside",
-    )
-    for answer in answers:
-        if isinstance(answer, WatchHamsterError):
-            raise answer
-    digests: list[Digest] = answers
+    digests: list[Digest] = []
+    for trial, span in zip(outside, spans, strict=True):
+        call = Call(_digest, (runner.objective, dict(trial.parameters), span), with_data=True)
+        digests.append((yield from runner.ask(call, "outside")))
     stitched = stitch(digests)
     promised = np.concatenate([unpack_returns(trial.returns) for trial in inside])
     kept = returns_of(stitched.daily)
