@@ -243,6 +243,10 @@ def test_a_minute_has_what_the_count_grew_by() -> None:
     assert add("11:01", 101.0, 8_999).volume == 8_869  # slightly less is a correction
     assert add("30:00", 101.0, 20_000).volume is None  # after a silence the count tells of more than this minute
     assert add("31:00", 101.0, 20_001).volume == 1
+    builder.lose()
+    assert add("31:30", 101.0, 20_003).volume == 3  # the minute goes on
+    builder.lose()
+    assert add("32:30", 101.0, 20_103).volume is None
 
 
 def test_a_session_begins_with_a_count_of_its_own_and_its_margins_have_no_minutes() -> None:
@@ -254,6 +258,8 @@ def test_a_session_begins_with_a_count_of_its_own_and_its_margins_have_no_minute
     first = builder.add(told("2026-11-27T09:30:01-05:00", 101.0, 4_900_000), NEW_YORK)
     assert first is not None and first.volume == 4_900_000  # no fall by half, and yet another day's
     assert first.open_ns == at("2026-11-27T09:30:00-05:00")
+    later = builder.add(told("2026-11-30T09:31:01-05:00", 101.0, 300_000), NEW_YORK)
+    assert later is not None and later.volume is None  # some of it is of the minute before
 
 
 def test_a_count_of_24_hours_tells_nothing_of_a_minute() -> None:

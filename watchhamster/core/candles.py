@@ -311,6 +311,10 @@ class MinuteBuilder:
         self._base: float | None = None  # what it was when the minute began
         self._before = 0.0  # what the minute had when the count began anew
 
+    def lose(self) -> None:
+        """Tickers may have been missed: what the count grew by meanwhile is of no one minute."""
+        self._event_ns = -FOREVER
+
     def add(self, ticker: Ticker, grid: Grid) -> Candle | None:
         """The minute with this ticker in it; None for one that is older than the last, or of no regular session."""
         open_ns = grid.open_ns(MINUTE, ticker.event_ns)
@@ -326,7 +330,8 @@ class MinuteBuilder:
         candle, price = self._candle, ticker.price
         if candle is None or candle.open_ns != open_ns:
             followed = ticker.event_ns - self._event_ns <= _SILENCE_NS
-            self._base = 0.0 if anew else last if followed else None
+            knows = followed or (anew and not grid.room(MINUTE, day_ns, open_ns))  # the session's first minute is
+            self._base = None if not knows else 0.0 if anew else last
             self._before = 0.0
             prices = price, price, price
         else:
@@ -350,14 +355,16 @@ class OpenBars:
 
     A minute is the venue's own where that has been told, and until then the provisional one. A bar is given if all of
     it is known: its minutes were told from its beginning to where the provisional ones begin, or it began after them.
+    `since_ns` is when watching begins: a minute that is older has only been seen in part.
     """
 
     _MINUTES_MAX = 3_000  # two days' and more; older ones are of no open bar
 
-    def __init__(self) -> None:
+    def __init__(self, since_ns: int) -> None:
+        self._since_ns = since_ns
         self._minutes: dict[int, Candle] = {}
         self._told = (FOREVER, FOREVER)  # the stretch of which the venue told every minute
-        self._seen_ns: int | None = None  # the first provisional minute, of which a part may be missing
+        self._seen_ns: int | None = None  # bars that begin later have been seen whole
 
     def is_told_since(self, at_ns: int) -> bool:
         """Whether the venue has told every minute from then on, as far as it has told any."""
@@ -366,7 +373,7 @@ class OpenBars:
     def add(self, candle: Candle) -> None:
         """A provisional minute, as it is now."""
         if self._seen_ns is None:
-            self._seen_ns = candle.open_ns
+            self._seen_ns = candle.open_ns - (candle.open_ns >= self._since_ns)
         known = self._minutes.get(candle.open_ns)
         if known is None or not known.closed:
             self._minutes[candle.open_ns] = candle
@@ -390,16 +397,18 @@ class OpenBars:
         if not self._minutes:
             return None
         open_ns = grid.open_ns(frame, max(self._minutes))
-        if open_ns < grid.settled_ns(frame, now_ns) or not self._is_whole(open_ns):
+        if open_ns < grid.settled_ns(frame, now_ns) or not self._is_whole(open_ns, grid):
             return None
         minutes = [self._minutes[at] for at in sorted(self._minutes) if at >= open_ns]
         return msgspec.structs.replace(fold(minutes, frame, grid)[-1], closed=False, origin="live")
 
-    def _is_whole(self, open_ns: int) -> bool:
+    def _is_whole(self, open_ns: int, grid: Grid) -> bool:
         since_ns, until_ns = self._told
         if self._seen_ns is None:
             return since_ns <= open_ns
-        return open_ns > self._seen_ns or (since_ns <= open_ns and self._seen_ns < until_ns)
+        if not grid.room(MINUTE, open_ns, self._seen_ns + 1):
+            return True  # nothing could trade in it before it was watched
+        return since_ns <= open_ns and self._seen_ns < until_ns
 
     @staticmethod
     def _day(ticker: Ticker, grid: Grid, now_ns: int) -> Candle | None:

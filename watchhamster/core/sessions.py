@@ -433,7 +433,7 @@ class SessionGrid(Grid):
         """The stretches of `[since_ns, until_ns)` that bars may lie in: regular sessions, or days that have some."""
         calendar = self.calendar
         if frame.approximate_ns > _DAY_NS or not calendar.market.has_hours:
-            return [(since_ns, until_ns)]
+            return super().room(frame, since_ns, until_ns)
         found: list[tuple[int, int]] = []
         day, last = calendar.day(since_ns), calendar.day(max(since_ns, until_ns - 1))
         while day <= last:

@@ -101,7 +101,7 @@ class Grid:
 
     def room(self, frame: Timeframe, since_ns: int, until_ns: int) -> list[tuple[int, int]]:
         """The stretches of `[since_ns, until_ns)` that bars may lie in."""
-        return [(since_ns, until_ns)]
+        return [(since_ns, until_ns)] if since_ns < until_ns else []
 
 
 UTC: Final = Grid()

@@ -255,7 +255,7 @@ class MarketDataBackbone:
 
     async def _bars(self, venue: str, symbol: str, name: str, frame: Timeframe) -> AsyncGenerator[Candle, None]:
         """Open bars of minutes and tickers, and closed ones as the venue's grid says that they are over."""
-        adapter, bars = self._parts[venue].venue, OpenBars()
+        adapter, bars = self._parts[venue].venue, OpenBars(self.clock.now_ns())
         is_long = frame.approximate_ns > DAY.approximate_ns
         told_ns = taken_ns = days_ns = -1  # minutes, bars of the timeframe, and days, are had up to here
         days: list[Candle] = []

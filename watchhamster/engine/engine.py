@@ -55,6 +55,7 @@ from watchhamster.engine.board import Board
 from watchhamster.engine.feed import FEED_REASONS, Feed
 from watchhamster.engine.outbox import Outbox
 from watchhamster.engine.routing import Caller
+from watchhamster.formula import LIBRARY_KEY, Library
 from watchhamster.monitor.alerts import Alert, Delivery, Rule
 from watchhamster.monitor.replay import Replay, replay
 from watchhamster.monitor.status import State, StatusNode, node
@@ -186,11 +187,11 @@ class Metrics(msgspec.Struct, frozen=True):
 class _Live:
     """One streamed instrument: its candles in the making, and how far its history is known."""
 
-    def __init__(self, instrument: str, since_ns: int, origin: Origin) -> None:
+    def __init__(self, instrument: str, since_ns: int, now_ns: int, origin: Origin) -> None:
         self.instrument = instrument
         self.symbol = split_instrument(instrument)[1]
         self.builder = CandleBuilder(instrument, (MINUTE,), origin)
-        self.bars = OpenBars()  # of a venue without trades
+        self.bars = OpenBars(now_ns)  # of a venue without trades
         self.since_ns = since_ns  # candles that open before this are not whole
         self.marked_ns = since_ns  # coverage is marked up to here
         self.whole_from: dict[str, int] = {
@@ -378,6 +379,7 @@ class Engine:
         self._rules = self._rows.rules(self.tenant)
         self._list = list(self._only if self._only is not None else self._rows.watch_list(self.tenant))
         self._watch.restore(self._rows.get(STATE_KEY), self._rows.open_alerts())
+        self._watch.library = self.library()
         self.outbox.add(self._watch.set_rules(self._rules))
         begun = asyncio.Event()
         self._main = asyncio.get_running_loop().create_task(self._work(begun), name="engine")
@@ -516,7 +518,7 @@ class Engine:
         if has_trades and known and now_ns - (first_ns := min(known.values())) <= TRADES_BACK_NS:
             since_ns = min(since_ns, first_ns)
             known.clear()
-        live = self._lives[instrument] = _Live(instrument, since_ns, self._origin)
+        live = self._lives[instrument] = _Live(instrument, since_ns, now_ns, self._origin)
         for frame, known_ns in known.items():
             self._fill(live, frame, known_ns, since_ns)
         return since_ns
@@ -842,7 +844,7 @@ class Engine:
 
     async def save_rule(self, rule: Rule) -> Rule:
         """Store a rule and watch it from now on. Raises `UsageError` where it makes no sense."""
-        check(rule)
+        check(rule, self._watch.library)
         for instrument in rule.instruments:
             await self.find(instrument)
         if rule.created_ns == 0:
@@ -865,6 +867,15 @@ class Engine:
         self._rules = [rule for rule in self._rules if rule.id != rule_id]
         self._rules_changed()
 
+    def library(self) -> Library:
+        """The saved formulas."""
+        return Library.stored(self._rows.get(LIBRARY_KEY))
+
+    def formulas_changed(self) -> None:
+        """The saved formulas are others now: rules that use them begin anew."""
+        self._watch.library = self.library()
+        self._rules_changed()
+
     def _rules_changed(self) -> None:
         self.outbox.add(self._watch.set_rules(self._rules))
         if self._group is not None:
@@ -873,12 +884,12 @@ class Engine:
 
     async def try_rule(self, rule: Rule, since_ns: int, until_ns: int) -> Replay:
         """When a rule would have fired on its first instrument's history."""
-        formula = check(rule)
+        formula = check(rule, self._watch.library)
         frame = timeframe(rule.timeframe)
         instrument = rule.instruments[0]
         grid = self._grid(instrument)
         bars = await self.bars(instrument, rule.timeframe, grid.before_ns(frame, since_ns, formula.warm_up), until_ns)
-        return replay(rule, bars, instrument, since_ns, grid)
+        return replay(rule, bars, instrument, since_ns, grid, self._watch.library)
 
     # ---------------------------------------------------------------- markets
 

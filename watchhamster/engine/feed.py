@@ -32,7 +32,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 
-from watchhamster.core.candles import MinuteBuilder
+from watchhamster.core.candles import MINUTE, MinuteBuilder
 from watchhamster.core.instruments import instrument_of, split_instrument
 from watchhamster.core.market import BadFrameSeen, Book, Candle, Event, FeedChanged, FeedState, Ticker, Trade
 from watchhamster.core.ports import (
@@ -395,8 +395,9 @@ class Feed:
         """Show the open minute with this ticker in it, where that is wanted."""
         builder = self._minutes.get(event.instrument)
         if builder is not None and isinstance(event, Ticker):
-            candle = builder.add(event, self.venue.grid(split_instrument(event.instrument)[1]))
-            if candle is not None:
+            grid = self.venue.grid(split_instrument(event.instrument)[1])
+            candle = builder.add(event, grid)
+            if candle is not None and candle.open_ns >= grid.settled_ns(MINUTE, self._clock.now_ns()):
                 self._sink(candle)
 
     def _hold(self, key: tuple[type[Event], str], event: Ticker | Book) -> None:
@@ -458,7 +459,7 @@ class Feed:
             self._lost(reason, values)
             if reason == "dial_refused":
                 await self._clock.sleep(float(values["seconds"]))
-            await _wait(self._retry, self._backoff.next())
+            await _wait(self._retry, self._backoff.next(), self._clock)
 
     async def _connect(self) -> tuple[str, Values]:
         """Dial, and converse until the session is lost. Says why it was."""
@@ -556,6 +557,8 @@ class Feed:
         self._trouble = (reason, values)
         if self.state in _STREAMING:
             self._down_at = self._clock.monotonic()
+            for builder in self._minutes.values():
+                builder.lose()
         if self._streamed_ns is not None and self._gap is None:
             self._gap = _Gap(self._streamed_ns)
         if self._gap is not None:
@@ -580,7 +583,7 @@ class Feed:
             self._give_up_on_mute(now)
             due = self._round_due()
             if due > now:
-                await _wait(self._carry_wake, due - now)
+                await _wait(self._carry_wake, due - now, self._clock)
             else:
                 await self._round()
                 self._judge()
@@ -805,7 +808,7 @@ class Feed:
         while True:
             now = self._clock.monotonic()
             if self._audit_at > now:
-                await _wait(self._audit_wake, self._audit_at - now)
+                await _wait(self._audit_wake, self._audit_at - now, self._clock)
                 continue
             self._audit_at = now + self._policy.audit_s
             if not self.streaming:
@@ -1066,11 +1069,14 @@ class _Pace:
             sent.append(now)
 
 
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Until the event or the time. No shorter than a timer can be trusted to tell."""
+async def _wait(event: asyncio.Event, seconds: float, clock: Clock) -> None:
+    """Until the event, or so many of the clock's seconds. No shorter than a timer can be trusted to tell."""
     event.clear()
-    try:
-        async with asyncio.timeout(None if seconds == math.inf else max(seconds, 0.001)):
-            await event.wait()
-    except TimeoutError:
-        pass
+    if seconds == math.inf:
+        await event.wait()
+        return
+    async with asyncio.TaskGroup() as group:
+        either = [group.create_task(event.wait()), group.create_task(clock.sleep(max(seconds, 0.001)))]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        for task in either:
+            task.cancel()
