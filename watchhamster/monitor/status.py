@@ -39,6 +39,7 @@ _WORDS = {
     "verify": Text("Check of the data"),
     "retention": Text("Clearing of old history"),
     "damaged file": Text("Damaged file"),
+    "new scale": Text("New price scale"),
 }
 
 
