@@ -527,8 +527,9 @@ class _Worker:
                 reason = signal.Signals(-code).name
         return WatchHamsterError(
             "worker_died",
-            Text("The process that ran {job} ended unexpectedly ({reason}).", {"job": job.name, "reason": reason}),
+            Text("The process that did the work ended unexpectedly ({reason}).", {"reason": reason}),
             Text("Try again. If it repeats, take less data at once: the system ends what takes all memory."),
+            job=job.name,
         )
 
 
@@ -560,16 +561,18 @@ def _not_started() -> Unavailable:
 def _too_slow(job: _Job) -> WatchHamsterError:
     return WatchHamsterError(
         "job_timeout",
-        Text("{job} took longer than {seconds} s and was ended.", {"job": job.name, "seconds": job.timeout_s}),
+        Text("The work took longer than {seconds} s and was ended.", {"seconds": job.timeout_s}),
         Text("Look for a loop without an end, give it more time, or take a shorter period."),
+        job=job.name,
     )
 
 
 def _too_large(job: _Job) -> WatchHamsterError:
     return WatchHamsterError(
         "job_memory",
-        Text("{job} took more than {size} MB of memory and was ended.", {"job": job.name, "size": int(job.memory_mb)}),
+        Text("The work took more than {size} MB of memory and was ended.", {"size": int(job.memory_mb)}),
         Text("Take a shorter period or fewer instruments, or keep less."),
+        job=job.name,
     )
 
 
@@ -577,8 +580,9 @@ def _failure(job: _Job, name: str, message: str, where: str) -> WatchHamsterErro
     said = f"{name}: {message}" if message else name
     return WatchHamsterError(
         "job_failed",
-        Text("{job} failed: {reason}", {"job": job.name, "reason": said}),
+        Text("The work failed: {reason}", {"reason": said}),
         Text("The place in the code is {line}.", {"line": _last_place(where)}),
+        job=job.name,
         where=where,
     )
 
