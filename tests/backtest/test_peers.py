@@ -42,8 +42,10 @@ def _bars(path: Path) -> Bars:
     with path.open(newline="") as file:
         header, *rows = csv.reader(file)
     names = [name.lower() for name in header]
-    columns = [np.array([float(row[names.index(name)]) for row in rows]) for name in ("open", "high", "low", "close")]
+    open_, high, low, close = (
+        np.array([float(row[names.index(name)]) for row in rows]) for name in ("open", "high", "low", "close")
+    )
     times = [dt.datetime.fromisoformat(row[0]) for row in rows]
     open_ns = [int((t if t.tzinfo else t.replace(tzinfo=dt.UTC)).timestamp()) * 1_000_000_000 for t in times]
     absent = np.full(len(rows), np.nan)
-    return Bars(np.array(open_ns, np.int64), *columns, absent, absent)
+    return Bars(np.array(open_ns, np.int64), open_, high, low, close, absent, absent)

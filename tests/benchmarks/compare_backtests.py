@@ -166,8 +166,8 @@ def ask(peers: str, engine: str, dataset: str) -> dict[str, Any]:
 def bars_of(answer: dict[str, Any]) -> Bars:
     """The bars the peer ran on."""
     open_ns = np.array(answer["open_ns"], np.int64)
-    columns = [np.array(column, np.float64) for column in answer["bars"]]
-    return Bars(open_ns, *columns, np.full(len(open_ns), np.nan))
+    open_, high, low, close, volume = (np.array(column, np.float64) for column in answer["bars"])
+    return Bars(open_ns, open_, high, low, close, volume, np.full(len(open_ns), np.nan))
 
 
 def main() -> int:
