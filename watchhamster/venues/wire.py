@@ -81,16 +81,20 @@ class HttpWire:
         """One answer within 10 s. Raises `Unavailable` when none came; any HTTP status is an answer."""
         asking = asyncio.get_running_loop().create_task(self._ask(request))
         self._asking.add(asking)
-        asking.add_done_callback(self._asking.discard)
+        asking.add_done_callback(self._asked)
         try:
-            return await asking
+            await asyncio.wait((asking,))
         except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if current is not None and current.cancelling():
-                raise
-            raise Unavailable(
-                "dropped", Text("The request to {venue} was given up here.", {"venue": self.name})
-            ) from None
+            _give_up(asking)
+            raise
+        if asking.cancelled():
+            raise Unavailable("dropped", Text("The request to {venue} was given up here.", {"venue": self.name}))
+        return asking.result()
+
+    def _asked(self, asking: asyncio.Task[Response]) -> None:
+        self._asking.discard(asking)
+        if not asking.cancelled():
+            asking.exception()  # nobody may be left who would look
 
     async def _ask(self, request: Request) -> Response:
         url = self._base_of(request) + quote(request.path, safe="/:@!$&'()*+,;=~")  # httpx would leave a ^ as it is
@@ -145,7 +149,7 @@ class HttpWire:
         await asyncio.gather(*(stream.close() for stream in tuple(self._streams)))
         asking = tuple(self._asking)
         for request in asking:  # a socket that is being connected is in no pool that could be closed
-            request.cancel()
+            _give_up(request)
         await asyncio.gather(*asking, return_exceptions=True)
         if self._client is not None:
             client, self._client = self._client, None
@@ -224,6 +228,12 @@ def _trusted(use: Literal["http", "stream"]) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
+
+
+def _give_up(asking: asyncio.Task[Response]) -> None:
+    """Cancel it, once: a second time would break off what closes its socket."""
+    if not asking.cancelling():
+        asking.cancel()
 
 
 def _revealed(secrets: Mapping[str, Secret]) -> dict[str, str]:
