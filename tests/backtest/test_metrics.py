@@ -25,7 +25,7 @@ from watchhamster.backtest.breakdown import (
     rolling_sharpe,
     trades_table,
 )
-from watchhamster.backtest.definitions import DEFINITIONS, GROUPS
+from watchhamster.backtest.definitions import DEFINITIONS, GROUPS, Unit, shown
 from watchhamster.backtest.landscape import heat_map, heat_maps, neighbourhood
 from watchhamster.backtest.metrics import (
     DAY_NS,
@@ -133,7 +133,7 @@ def test_sharpe_of_minutes_is_that_of_days() -> None:
     returns = rng.normal(0, 0.0006, 525_600) + 1.2e-6
     returns[rng.random(525_600) < 0.55] = 0
     start = int(np.datetime64("2023-01-01", "ns").astype(np.int64))
-    result = flat_curve(1e6 * np.cumprod(1 + returns), 60 * SECOND_NS, start, cash=1e6)
+    result = flat_curve((1e6 * np.cumprod(1 + returns)).astype(np.float64), 60 * SECOND_NS, start, cash=1e6)
     daily = digest(result).daily
     assert len(daily) == 366
     assert (sharpe_of(returns_of(daily)[1:]) or 0) * math.sqrt(365) == pytest.approx(2.598, abs=5e-4)
@@ -260,6 +260,28 @@ def test_every_number_is_defined_once() -> None:
         assert definition.name == name
         assert str(definition.meaning).endswith(".")
         assert definition.formula
+        assert definition.explanation.splitlines()[-1] == definition.formula
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (None, "ratio", "–"),
+        (-0.001, "ratio", "0.00"),
+        (-12.345, "percent", "−12.35\u00a0%"),
+        (1234567.8, "money", "1,234,568"),
+        (12.345, "money", "12.35"),
+        (0.12345, "money", "0.1235"),
+        (3, "days", "3.0 days"),
+        (0, "days", "0 days"),
+        (250.4, "days", "250 days"),
+        (33.33, "bars", "33.3 bars"),
+        (1500, "count", "1,500"),
+    ],
+)
+def test_numbers_as_people_read_them(value: float | None, unit: Unit, text: str) -> None:
+    assert shown(value, unit) == text
+    assert shown(5.0, "percent", signed=True) == "+5.00\u00a0%"
 
 
 def test_the_same_numbers_from_what_a_trial_sends_home(result: Result) -> None:

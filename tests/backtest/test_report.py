@@ -16,8 +16,10 @@ import pytest
 
 from tests.backtest.examples import crossing, upbit_minutes, walk
 from watchhamster.backtest.definitions import DEFINITIONS
+from watchhamster.backtest.drawing import CANDLES_MOST, TRADES_MOST, reason_text
+from watchhamster.backtest.kernel import REASONS
 from watchhamster.backtest.metrics import Metrics, digest, drawdowns, measure, returns_of
-from watchhamster.backtest.report import CANDLES_MOST, TRADES_MOST, render
+from watchhamster.backtest.report import render
 from watchhamster.backtest.results import Order, Result
 from watchhamster.backtest.trust import assess
 from watchhamster.core.bars import Bars
@@ -152,6 +154,12 @@ def test_recorded_minutes_are_drawn_as_they_were(shared_data: Path) -> None:
     (series,) = page.data["series"]
     assert series["close"] == bars.close.tolist()
     assert page.data["trades"]["percent"] == [t.profit_percent for t in (*result.trades, *result.open_trades)]
+
+
+def test_bars_that_only_warmed_up_are_left_out(bars: Bars) -> None:
+    result = crossing(bars.slice(500, 3000))
+    (series,) = Page(render(result, measure(result), candles={"upbit:KRW-BTC": bars})).data["series"]
+    assert series["close"] == bars.close[500:].tolist()
 
 
 def test_the_numbers_are_written(bars: Bars, result: Result, metrics: Metrics) -> None:
@@ -311,6 +319,12 @@ def test_sessions_and_days(bars: Bars) -> None:
 
 
 # ---------------------------------------------------------------- languages
+
+
+def test_every_reason_of_the_kernel_has_words() -> None:
+    load_translations("ko")
+    assert [reason for reason in REASONS.values() if reason_text(reason) == reason] == []
+    assert reason_text("dead cross") == "dead cross"
 
 
 def test_korean_is_complete(bars: Bars, result: Result, metrics: Metrics) -> None:

@@ -1,8 +1,7 @@
 """A run as one HTML file that stands alone: no network, no fonts, no scripts but its own, and safe to pass around.
 
 What is text, table or small picture is written here and needs no script; the linked charts and the long list of
-trades are drawn by `report.js` from the JSON in the page. Long runs are thinned for that: a point or candle then
-stands for several bars, with the extremes kept, so that the file stays small whatever its input.
+trades are drawn by `report.js` from the JSON in the page, which `drawing.py` makes.
 
 Every text goes through the catalogue, in the language in use; everything a person could have typed is escaped, and
 the page's own policy forbids it to load or send anything.
@@ -30,25 +29,21 @@ from watchhamster.backtest.breakdown import (
     by_weekday,
     distribution,
     drawdown_periods,
-    exposure,
     monthly,
     rolling_sharpe,
 )
 from watchhamster.backtest.definitions import DEFINITIONS, GROUPS, MINUS, NOTHING, grouped, money, shown
+from watchhamster.backtest.drawing import TRADES_MOST, bars_a_point, drawing, is_daily, reason_text
 from watchhamster.backtest.landscape import HeatMap, Scored, heat_maps, varied
-from watchhamster.backtest.metrics import Metrics, drawdowns
-from watchhamster.backtest.results import Order, Result, Trade
+from watchhamster.backtest.metrics import Metrics
+from watchhamster.backtest.results import Order, Result
 from watchhamster.backtest.trust import Trust
-from watchhamster.core.bars import Bars, Floats, Ints
+from watchhamster.core.bars import Bars
 from watchhamster.core.text import Text, _, ngettext, pgettext, say
-from watchhamster.core.timeframes import SECOND_NS, timeframe
+from watchhamster.core.timeframes import SECOND_NS
 
 Colours: TypeAlias = Literal["colour_blind", "west", "korea"]
 
-POINTS_EXACT: Final = 8_000  # bars up to which the curves hold every one
-POINTS_MOST: Final = 4_000  # of thinned curves
-CANDLES_MOST: Final = 9_000  # of all instruments together
-TRADES_MOST: Final = 5_000
 ORDERS_MOST: Final = 100
 TRIALS_LISTED: Final = 12
 _PARTS = Path(__file__).resolve().parents[2] / "resources" / "report"
@@ -115,7 +110,7 @@ def render(
         "style": _part("report.css"),
         "script": _part("report.js"),
         "body": body,
-        "data": _json(_data(result, candles)),
+        "data": _json(drawing(result, candles)),
     }
     # In one pass: what is put in is never read for places again.
     return re.sub(r"\{\{(\w+)\}\}", lambda place: values[place[1]], _part("report.html"))
@@ -131,165 +126,12 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(_JSON_UNSAFE)
 
 
-# ---------------------------------------------------------------- what the script draws
-
-
-def _data(result: Result, candles: Mapping[str, Bars]) -> dict[str, object]:
-    times, rolling = rolling_sharpe(result)
-    keep = max(1, math.ceil(len(times) / POINTS_MOST))
-    trades = _listed(result)
-    names = list(dict.fromkeys([*result.instruments, *(trade.instrument for trade in trades)]))
-    reasons = list(dict.fromkeys(trade.exit_reason or "" for trade in trades))
-    zeros, *units = pgettext("large numbers", "3 K M B T").split()
-    return {
-        "zone": result.zone,
-        "daily": _is_daily(result),
-        "cash": _short(result.cash),
-        "units": [[(n + 1) * int(zeros), unit] for n, unit in reversed(list(enumerate(units)))],
-        "instruments": names,
-        "reasons": [_reason(reason) for reason in reasons],
-        "words": {
-            "equity": _("Equity"),
-            "hold": _("Buy and hold"),
-            "open": _("still open"),
-            "sides": [_("Long"), _("Short")],
-            "ohlc": pgettext("candle", "O H L C").split(),
-        },
-        "curve": _curve(result),
-        "rolling": {"at": _deltas(times[::keep]), "value": _column(rolling[::keep], 4)},
-        "series": _series(candles),
-        "trades": {
-            "first": 1 + len(result.trades) + len(result.open_trades) - len(trades),
-            "instrument": [names.index(trade.instrument) for trade in trades],
-            "side": [int(trade.side == "short") for trade in trades],
-            "entry": _deltas(np.array([trade.entry_ns for trade in trades], np.int64)),
-            "held": [None if t.exit_ns is None else _seconds(t.exit_ns - t.entry_ns) for t in trades],
-            "entry_price": [_short(trade.entry_price) for trade in trades],
-            "exit_price": [_short(trade.exit_price) for trade in trades],
-            "size": [_short(trade.size) for trade in trades],
-            "fees": [_short(trade.fees) for trade in trades],
-            "profit": [_short(trade.profit) for trade in trades],
-            "percent": [_short(trade.profit_percent) for trade in trades],
-            "bars": [trade.bars for trade in trades],
-            "reason": [reasons.index(trade.exit_reason or "") for trade in trades],
-        },
-    }
-
-
-def _listed(result: Result) -> list[Trade]:
-    """The trades that are shown, oldest entry first: of very many, the latest."""
-    every = sorted((*result.trades, *result.open_trades), key=lambda trade: trade.entry_ns)
-    return every[-TRADES_MOST:]
-
-
-def _curve(result: Result) -> dict[str, object]:
-    """The account at the close of each bar, placed where the bar opens, as candles and trades are.
-
-    Where it is thinned, a point is the last of several bars, and `low` and `high` are what was reached in them.
-    """
-    curve = result.curve
-    if not len(curve):
-        return {"at": [], "equity": [], "hold": [], "drawdown": [], "exposure": []}
-    step = _step(result)
-    starts = np.arange(0, len(curve), step)
-    ends = np.minimum(starts + step, len(curve)) - 1
-    down = np.maximum.reduceat(drawdowns(curve.equity, result.cash), starts) * -100
-    counts = ends - starts + 1
-    found: dict[str, object] = {
-        "at": _deltas(curve.open_ns[ends]),
-        "equity": _column(curve.equity[ends]),
-        "hold": _column(result.hold[ends]) if len(result.hold) == len(curve) else [],
-        "drawdown": _column(down, 4),
-        "exposure": _column(np.add.reduceat(exposure(curve), starts) / counts, 2),
-    }
-    if step > 1:
-        found["low"] = _column(np.minimum.reduceat(curve.equity, starts))
-        found["high"] = _column(np.maximum.reduceat(curve.equity, starts))
-    return found
-
-
-def _step(result: Result) -> int:
-    """How many bars a point of the curves stands for."""
-    count = len(result.curve)
-    return 1 if count <= POINTS_EXACT else math.ceil(count / POINTS_MOST)
-
-
-def _series(candles: Mapping[str, Bars]) -> list[dict[str, object]]:
-    """Candles by instrument. One that stands for several bars is placed at the middle one."""
-    found: list[dict[str, object]] = []
-    known = {name: bars for name, bars in candles.items() if len(bars)}
-    most = max(200, CANDLES_MOST // max(1, len(known)))
-    for name, bars in known.items():
-        step = math.ceil(len(bars) / most)
-        starts = np.arange(0, len(bars), step)
-        ends = np.minimum(starts + step, len(bars)) - 1
-        found.append(
-            {
-                "instrument": name,
-                "at": _deltas(bars.open_ns[(starts + ends) // 2]),
-                "open": _column(bars.open[starts]),
-                "high": _column(np.maximum.reduceat(bars.high, starts)),
-                "low": _column(np.minimum.reduceat(bars.low, starts)),
-                "close": _column(bars.close[ends]),
-            }
-        )
-    return found
-
-
-def _deltas(times_ns: Ints) -> list[float | int]:
-    """Times in seconds, each as its distance from the one before."""
-    if not len(times_ns):
-        return []
-    if not (times_ns % SECOND_NS).any():
-        return [int(n) for n in np.diff(times_ns // SECOND_NS, prepend=0).tolist()]
-    return [_seconds(n) for n in np.diff(times_ns, prepend=0).tolist()]
-
-
-def _seconds(ns: int) -> float | int:
-    return ns // SECOND_NS if ns % SECOND_NS == 0 else ns / SECOND_NS
-
-
-def _column(values: Floats, digits: int | None = None) -> list[float | int | None]:
-    rounded = values if digits is None else np.round(values, digits)
-    return [_short(value) for value in rounded.tolist()]
-
-
-def _short(value: float | None) -> float | int | None:
-    """The same number in fewer characters; what is not finite is null."""
-    if value is None or not math.isfinite(value):
-        return None
-    return int(value) if abs(value) < 1e15 and value == int(value) else value
-
-
-def _is_daily(result: Result) -> bool:
-    return timeframe(result.timeframe).approximate_ns >= 86_400 * SECOND_NS
-
-
 # ---------------------------------------------------------------- words and numbers
 
 
 def _t(text: Text) -> str:
     """A text in the language in use, safe in HTML; a minus looks like one, a percent sign stays with its number."""
     return re.sub(r"(?<![\w-])-(?=\d)", MINUS, escape(say(text))).replace(" %", "\u00a0%")
-
-
-def _reason(reason: str) -> str:
-    """Why a position ended: our own words translated, an exit's name as its author wrote it."""
-    own = {
-        "entry": pgettext("reason", "entry"),
-        "signal": pgettext("reason", "signal"),
-        "stop": pgettext("reason", "stop"),
-        "target": pgettext("reason", "target"),
-        "trail": pgettext("reason", "trailing stop"),
-        "break_even": pgettext("reason", "break-even"),
-        "time": pgettext("reason", "time"),
-        "reverse": pgettext("reason", "reversal"),
-        "liquidated": pgettext("reason", "liquidated"),
-        "delisted": pgettext("reason", "delisted"),
-        "end": pgettext("reason", "end of the data"),
-        "cash": pgettext("reason", "too little cash"),
-    }
-    return own.get(reason, reason)
 
 
 def _percent(value: float | None, digits: int = 2) -> str:
@@ -333,7 +175,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") -
 
 
 def _head(result: Result, colours: Colours) -> str:
-    daily = _is_daily(result)
+    daily = is_daily(result)
     names = ", ".join(result.instruments[:6])
     if len(result.instruments) > 6:
         names = _("{names} and {count} more").format(names=names, count=len(result.instruments) - 6)
@@ -439,7 +281,7 @@ def _charts(result: Result, candles: Mapping[str, Bars]) -> str:
         window = 90 if result.year_days == 365 else 63
         charts.append(_figure("rolling", _("Sharpe ratio of the last {days} days").format(days=window)))
     hint = _("Drag to zoom, double-click for everything; arrow keys move. A row of the list below leads to its trade.")
-    step = _step(result)
+    step = bars_a_point(result)
     thinned = (
         " " + _("The run is long: a point of the curve stands for {bars} bars, extremes are kept.").format(bars=step)
         if step > 1
@@ -574,7 +416,7 @@ def _picture(
 
 
 def _drawdowns(result: Result) -> str:
-    daily = _is_daily(result)
+    daily = is_daily(result)
     rows = [
         (
             f'<td class="down">{_percent(-period.depth_percent)}</td>',
@@ -720,7 +562,7 @@ def _trades(result: Result) -> str:
 
 def _orders(result: Result) -> str:
     """Orders that never became fills."""
-    daily = _is_daily(result)
+    daily = is_daily(result)
 
     def rows(orders: Sequence[Order]) -> Iterable[tuple[str, ...]]:
         for order in orders[:ORDERS_MOST]:
@@ -730,7 +572,7 @@ def _orders(result: Result) -> str:
                 escape(_("buy") if order.side == "buy" else _("sell")),
                 NOTHING if order.price is None else money(order.price),
                 NOTHING if order.size is None else f"{order.size:,.6g}",
-                f'<td class="left">{escape(_reason(order.reason))}</td>',
+                f'<td class="left">{escape(reason_text(order.reason))}</td>',
             )
 
     head = [escape(text) for text in (_("Instrument"), _("Decided"), _("Side"), _("Price"), _("Size"), _("Reason"))]
@@ -745,7 +587,7 @@ def _notes(notes: str) -> str:
 
 
 def _assumptions(result: Result, facts: Sequence[tuple[Text, Text | str]]) -> str:
-    daily = _is_daily(result)
+    daily = is_daily(result)
     rows = [
         (_("Cash at the start"), money(result.cash)),
         *((say(label), value if isinstance(value, str) else say(value)) for label, value in facts),
