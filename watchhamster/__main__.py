@@ -20,6 +20,10 @@ _VALUES = ("--home", "--replay", "--speed", "--venue")
 
 def main() -> None:
     """Run `watchhamster` with the arguments of this process."""
+    if getattr(sys, "frozen", False):
+        import multiprocessing
+
+        multiprocessing.freeze_support()  # workers of a frozen program begin here, and go no further
     # httpx imports its own command line for those who have one's parts installed, rich and pygments with it: 6 MB and
     # 60 ms, for nothing here. None says that there is none.
     sys.modules["httpx._main"] = None  # type: ignore[assignment]

@@ -114,6 +114,12 @@ async def test_errors_keep_their_words(pool: WorkerPool) -> None:
         await pool.run(jobs.leave)
 
 
+async def test_what_runs_alone_leaves_nothing_behind(pool: WorkerPool) -> None:
+    before = await pool.run(jobs.process, home="foreign")
+    assert await pool.run(jobs.process, home="foreign", alone=True) == before
+    assert await pool.run(jobs.process, home="foreign") != before
+
+
 async def test_a_killed_worker_is_named_and_replaced_while_others_go_on(pool: WorkerPool, tmp_path: Path) -> None:
     go = tmp_path / "go"
     other = asyncio.gather(pool.run(jobs.wait_until, str(go)))

@@ -89,6 +89,7 @@ class _Job:
         timeout_s: float | None,
         memory_mb: float,
         home: str,
+        alone: bool,
     ) -> None:
         self.function = function
         self.args = tuple(args)
@@ -97,6 +98,7 @@ class _Job:
         self.timeout_s = timeout_s
         self.memory_mb = memory_mb
         self.home = home
+        self.alone = alone
         self.cancelled = threading.Event()
         self._newest: Any = None
         self._due = False
@@ -171,6 +173,7 @@ class WorkerPool:
         memory_mb: float | None = None,
         home: str = "",
         urgent: bool = False,
+        alone: bool = False,
     ) -> T:
         """What `function(*args)` gives in a worker.
 
@@ -178,6 +181,7 @@ class WorkerPool:
         only where it reports often, and `report` is also where a cancelled job ends. Cancelling this call cancels the
         job; one that does not end by itself is killed. `home` names a state that the function keeps in its process
         (it must be able to build it anew): jobs of one home go to one worker. An `urgent` job is the next to start.
+        The process of an `alone` job ends with it, which is for code that is not ours.
 
         Raises what the function raised, if that is a `WatchHamsterError`; one with the code `job_failed` (`where` holds
         the traceback) for any other exception; `job_timeout`, `job_memory`, `worker_died`; `Unavailable` with
@@ -192,7 +196,7 @@ class WorkerPool:
                 Text("Wait until some are done, or cancel them."),
             )
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        job = _Job(function, args, future, on_progress, timeout_s, memory_mb or self.memory_mb, home)
+        job = _Job(function, args, future, on_progress, timeout_s, memory_mb or self.memory_mb, home, alone)
         (self._waiting.appendleft if urgent else self._waiting.append)(job)
         self._dispatch()
         try:
@@ -424,7 +428,11 @@ class _Worker:
                 self._kill()
                 self._start()
                 self._link.send_bytes(message)
-            return self._follow(job)
+            try:
+                return self._follow(job)
+            finally:
+                if job.alone:
+                    self._stop()
 
     def _start(self) -> None:
         if self._process is not None and not wait([self._process.sentinel], 0):
