@@ -15,7 +15,7 @@ import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -174,7 +174,11 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
     def resolve(self, given: Mapping[str, float] | None = None) -> Strategy:
         """The strategy with numbers where names of parameters stood, checked once more with these values."""
-        values = self.values(given)
+        resolved = self._with(self.values(given))
+        _check_numbers(resolved, "")
+        return resolved
+
+    def _with(self, values: Mapping[str, float]) -> Strategy:
 
         def put(thing: Any) -> Any:
             if isinstance(thing, tuple):
@@ -191,16 +195,8 @@ class Strategy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
                 },
             )
 
-        resolved = msgspec.structs.replace(
-            self,
-            entry=put(self.entry),
-            exit=put(self.exit),
-            protect=put(self.protect),
-            costs=put(self.costs),
-            limits=put(self.limits),
-        )
-        _check_numbers(resolved, "")
-        return resolved
+        parts = ("entry", "exit", "protect", "costs", "limits")
+        return msgspec.structs.replace(self, **{part: put(getattr(self, part)) for part in parts})
 
     def formulas(self) -> Iterator[tuple[str, str, Literal["bool", "number"]]]:
         """Every formula: its key, its text, and what it must be."""
@@ -230,8 +226,6 @@ _NUMBERS: dict[type[msgspec.Struct], frozenset[str]] = {}
 
 
 # ---------------------------------------------------------------- reading
-
-Share = Annotated[float, "share"]
 
 # Least and most of every number, by its place in the document (without the numbers of a list).
 _RANGES: Mapping[str, tuple[float, float]] = {
@@ -310,7 +304,7 @@ def check(strategy: Strategy, text: str = "", library: Library | None = None) ->
                 Text("Write a number, or the name of a parameter."),
                 nearest,
             )
-    resolved = strategy.resolve()
+    resolved = strategy._with(strategy.values())
     _check_numbers(resolved, text)
     _check_sense(resolved, text)
     values = strategy.values()
