@@ -15,7 +15,7 @@ from watchhamster.core.bars import Bars
 from watchhamster.core.ports import UsageError
 from watchhamster.core.sessions import MARKETS, Calendar, SessionGrid
 from watchhamster.core.timeframes import timeframe
-from watchhamster.formula import Frame, Value, parse
+from watchhamster.formula import Frame, Value, compile_many, parse
 
 M1 = timeframe("1m")
 HOUR = 60 * MINUTE_NS
@@ -250,3 +250,27 @@ def test_inputs_and_live_fields_come_with_each_bar() -> None:
     for text in ("sma(profit_pct, 3) > 1", "profit_pct[1] > 1", "cross_above(profit_pct, 3)"):
         with pytest.raises(UsageError, match="position"):
             parse(text, inputs=("profit_pct",))
+
+
+def test_what_depends_on_inputs_can_be_asked_bar_by_bar() -> None:
+    """The rest is evaluated beforehand; the bits are those of the other two evaluators."""
+    bars = walk(60)
+    texts = [
+        "profit_pct > atr(3) / close * 100 and close < sma(close, 5)",
+        "close > 1",
+        "-bars_held",
+        "(close - 1) ** 3",
+    ]
+    program = compile_many(texts, inputs=("profit_pct", "bars_held"))
+    rng = np.random.default_rng(3)
+    given = {"profit_pct": rng.normal(size=60), "bars_held": np.arange(60.0)}
+    given["profit_pct"][7] = np.nan
+    whole = list(zip(*(values.list() for values in program.over(bars, inputs=given)), strict=True))
+    rows = [{name: float(column[k]) for name, column in given.items()} for k in range(60)]
+    moments, stepper = program.moments(bars), program.stepper()
+    for k, bar in enumerate(candles(bars)):
+        expected = [bits(x) for x in whole[k]]
+        assert [bits(x) for x in moments.at(k, rows[k])] == expected
+        assert [bits(x) for x in stepper.push(bar, rows[k])] == expected
+    assert [bits(x) for x in moments.at(9, rows[9])] == [bits(x) for x in whole[9]]  # in any order
+    assert parse(texts[0], inputs=("profit_pct",)).fleeting

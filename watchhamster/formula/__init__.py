@@ -1,7 +1,7 @@
 """The language of conditions: parse a formula once, evaluate it over arrays or bar by bar, with the same bits."""
 
 from watchhamster.formula.assist import Candidate, Signature, complete, signature
-from watchhamster.formula.evaluators import Program, Stepper
+from watchhamster.formula.evaluators import Moments, Program, Stepper
 from watchhamster.formula.functions import functions
 from watchhamster.formula.graph import Bar, Frame, Kind, Value, Values
 from watchhamster.formula.language import LIBRARY_KEY, Formula, Library, Sweep, compile_many, parse
@@ -22,6 +22,7 @@ __all__ = [
     "Function",
     "Kind",
     "Library",
+    "Moments",
     "Parameter",
     "Program",
     "Scope",

@@ -424,6 +424,10 @@ class Program:
     def _days(self, series: Series) -> _Days:
         return _Days(self.grids(series.frame.instrument), self.timeframe or MINUTE)
 
+    def moments(self, bars: Bars, others: Mapping[Frame, Bars] = NOTHING) -> Moments:
+        """For formulas with inputs that are only known as a run goes along: all the rest is evaluated now."""
+        return Moments(self, self.rows(bars, others))
+
     # -- one bar at a time
 
     def stepper(
@@ -512,6 +516,41 @@ class Program:
             days = self._days(series)
             return lambda bar: days.of(bar.open_ns)
         return _adjustment if name == "adjustment" else None
+
+
+class Moments:
+    """Roots that depend on inputs, on any of the bars: the rest was evaluated before. Same bits as of a stepper."""
+
+    def __init__(self, program: Program, rows: Rows) -> None:
+        steady = Program(
+            [a for n in program.nodes if n.fleeting for a in n.arguments if not a.fleeting]
+            + [root for root in program.roots if not root.fleeting],
+            program.timeframe,
+            program.grids,
+        )
+        fleeting = [node for node in program.nodes if node.fleeting]
+        place = {node.index: k for k, node in enumerate([*steady.roots, *fleeting])}
+        self._columns = [scalars(values.data) for values in steady.evaluate(rows, {})]
+        self._values: list[Any] = [None] * (len(steady.roots) + len(fleeting))
+        self._inputs = [(place[n.index], n.operation.name) for n in fleeting if isinstance(n.operation, Series)]
+        self._steps = [
+            node.operation.steps(self._values, place[node.index], [place[a.index] for a in node.arguments], ())[1]
+            for node in fleeting
+            if not isinstance(node.operation, Series)
+        ]
+        self._roots = [place[root.index] for root in program.roots]
+
+    def at(self, bar: int, inputs: Mapping[str, float]) -> tuple[Value, ...]:
+        """Each root's value on the bar of this number; inputs that are absent are undefined."""
+        values = self._values
+        for place, column in enumerate(self._columns):
+            values[place] = column[bar]
+        for place, name in self._inputs:
+            x = inputs.get(name)
+            values[place] = NAN if x is None or x - x != 0.0 else float(x)
+        for step in self._steps:
+            step()
+        return tuple([None if (x := values[root]) != x else x for root in self._roots])
 
 
 _EMPTY = Bars.empty()

@@ -57,7 +57,7 @@ class Formula:
     so that where history began no longer matters; `first_value` how many bars it needs before it can be defined.
     `parts` are the numbers that its comparisons are about, by their text: the evidence when it fires. `given` are the
     frames whose bars have to be given besides its own (see `Program`), `uses` the saved formulas that it calls, however
-    deep, by name.
+    deep, by name. It is `fleeting` if it depends on an input.
     """
 
     def __init__(self, parser: Parser, root: Node) -> None:
@@ -70,6 +70,7 @@ class Formula:
         self.kind: Kind = root.kind
         self.warm_up = root.warm_up
         self.first_value = root.first_value
+        self.fleeting = root.fleeting
         self._program = Program([root], scope.timeframe, scope.grids)
         self.given = self._program.given
 
