@@ -134,8 +134,11 @@ async def test_what_was_paid_is_fetched_with_the_candles_and_exported(tmp_path: 
         np.testing.assert_allclose(hours.adjustment, again.adjustment[day], rtol=1e-6)
 
 
-async def test_a_new_split_puts_the_past_out_of_scale_and_it_is_fetched_again(tmp_path: Path) -> None:
-    """Of every timeframe, by the first update that meets it; what was first seen is kept as that."""
+@pytest.mark.parametrize(("later_ns", "asked"), [(MONDAY_NS + DAY_NS, "1d"), (MONDAY_NS - DAY_NS // 4, "1m")])
+async def test_a_new_split_puts_the_past_out_of_scale_and_it_is_fetched_again(
+    tmp_path: Path, later_ns: int, asked: str
+) -> None:
+    """Of every timeframe, by the first update that meets it, before the session, too; what was first seen is kept."""
     home = Home(tmp_path / "home")
     async with exchange(FRIDAY_NS) as (clock, _), writing(home, clock) as services:
         for tf, days in (("1d", 400), ("1w", 900), ("1m", 3)):
@@ -143,8 +146,8 @@ async def test_a_new_split_puts_the_past_out_of_scale_and_it_is_fetched_again(tm
         services.market.flush()
         before = {tf: stored(services, tf) for tf in ("1d", "1w", "1m")}
         assert services.market.notices == []
-    async with exchange(MONDAY_NS + DAY_NS) as (clock, simulator), writing(home, clock) as services:
-        await update(services, "1d")
+    async with exchange(later_ns) as (clock, simulator), writing(home, clock) as services:
+        await update(services, asked)
         for tf, old in before.items():
             now, frame = stored(services, tf), timeframe(tf)
             true = await truth(simulator, tf, min(old), frame.next_ns(max(now)))

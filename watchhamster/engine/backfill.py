@@ -51,6 +51,7 @@ T = TypeVar("T")
 _FRESH_NS = 2 * SECOND_NS  # a bar that ended so recently may lack its last trades in the venue's answer
 _OVERLAP_NS = 2 * 86400 * SECOND_NS  # a day that began before something was known may have told of it later
 _KEPT_NS = 600 * SECOND_NS  # how far is known is noted no more often than that
+_DAY = timeframe_of("1d")
 _TRIES = 3
 _PATIENCE_S = 10.0  # with a refusal; after a longer one whoever asked is told, and asks again
 _PAUSE_S = 0.25  # before the second try; doubled before the third
@@ -318,18 +319,28 @@ class Backfill:
         symbol = split_instrument(instrument)[1]
         known_ns = await self._store.known_until_ns(instrument)
         actions = list(page.actions)
-        grid = caller.venue.grid(symbol)
-        if known_ns is not None and known_ns < page.since_ns and grid.room(tf, known_ns, page.since_ns):
-            query = venue.actions(symbol, known_ns - _OVERLAP_NS, self._clock.now_ns())
-            found = await self._ask(caller, query, priority, symbol)
+        until_ns = page.until_ns
+        if known_ns is not None and self._is_behind(caller.venue.grid(symbol), tf, known_ns, page):
+            until_ns = max(until_ns, self._clock.now_ns() - caller.ahead_ns)
+            found = await self._ask(caller, venue.actions(symbol, known_ns - _OVERLAP_NS, until_ns), priority, symbol)
             actions = list(dict.fromkeys([*actions, *found]))
         adjusted = {tf.name: page.adjusted} if page.adjusted else None
-        if not actions and adjusted is None and known_ns is not None and page.until_ns - known_ns < _KEPT_NS:
+        if not actions and adjusted is None and known_ns is not None and until_ns - known_ns < _KEPT_NS:
             return
-        learned = await self._store.learn(instrument, actions, page.until_ns, adjusted)
+        learned = await self._store.learn(instrument, actions, until_ns, adjusted)
         self._stale.setdefault(instrument, []).extend(learned.stale)
         if learned.new and self.on_learned is not None:
             self.on_learned(instrument, learned)
+
+    def _is_behind(self, grid: Grid, tf: Timeframe, known_ns: int, page: Page[Candle]) -> bool:
+        """Whether something may have been done to shares that neither was known nor comes with the page.
+
+        That is in a stretch before the page, or today: what happens to a day is in the prices before its session opens.
+        """
+        if known_ns < page.since_ns and grid.room(tf, known_ns, page.since_ns):
+            return True
+        days = grid.room(_DAY, known_ns, self._clock.now_ns())
+        return any(known_ns < begin_ns >= page.until_ns for begin_ns, _ in days[-1:])
 
     async def _ask(self, caller: Caller, query: Query[T], priority: Priority, symbol: str) -> T:
         """The answer, after up to three tries: a hiccup should not end a download of hours."""
