@@ -35,7 +35,7 @@ from watchhamster.sim import Simulator
 pytest.importorskip("holidays")
 
 
-# A request that is given up leaves httpcore's socket to the garbage collector.
+# A connection that is given up in the very turn in which it is made is left to the garbage collector by anyio.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 

@@ -38,7 +38,7 @@ START_NS = 1_795_000_020 * SECOND_NS  # on a minute
 MINUTE_NS = 60 * SECOND_NS
 BUSY, QUIET = "upbit:KRW-BTC", "upbit:KRW-LINK"
 
-# A request that is given up, as many are here, leaves httpcore's socket to the garbage collector.
+# A connection that is given up in the very turn in which it is made is left to the garbage collector by anyio.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 

@@ -587,6 +587,9 @@ class _Pass:
         self.refusal = problem.text
         if again:
             return
+        if problem.code in ("dropped", "timed_out", "no_answer"):  # of which Yahoo knows nothing
+            self._rest_s = _REFUSED_S
+            return
         told_s = problem.retry_after_s if isinstance(problem, RateLimited) else None
         self._rest_s = max(told_s or 0.0, min(_NO_PASS_S * 2**self._refusals, _NO_PASS_MAX_S))
         self._refusals = min(self._refusals + 1, 10)
@@ -1940,6 +1943,8 @@ def _info(symbol: str, name: str, exchange: str, currency: str | None, hint: int
         quote = known.currency if known is not None and not symbol.startswith("^") else ""
     if symbol.endswith((".KS", ".KQ")):
         hint = 0  # Yahoo says 2, and yet there is nothing below a won
+    elif symbol.endswith("KRW=X"):
+        hint = 2  # and of a rate in won 4
     elif hint is None:
         hint = 4 if symbol.endswith("=X") else 2
     return InstrumentInfo(
