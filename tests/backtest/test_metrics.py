@@ -119,6 +119,10 @@ def test_an_account_that_is_lost() -> None:
     assert metrics.worst_day_percent == -100.0
 
 
+def test_a_growth_beyond_numbers_is_not_defined() -> None:
+    assert measure(flat_curve([1e60] * 31)).cagr_percent is None
+
+
 def test_nothing_at_all_is_no_error() -> None:
     metrics = measure(flat_curve([]))
     assert (metrics.final_equity, metrics.trades, metrics.sharpe, metrics.exposure_percent) == (100.0, 0, None, None)

@@ -290,7 +290,10 @@ def measure(run: Result | Digest, risk_free_percent: float = 0.0) -> Metrics:
     years = d.elapsed_ns / YEAR_NS
     cagr = None
     if d.elapsed_ns >= SHORTEST_CAGR_NS:
-        cagr = (d.final_equity / d.cash) ** (1 / years) - 1 if d.final_equity > 0 else -1.0
+        if d.final_equity <= 0:
+            cagr = -1.0
+        elif math.log(d.final_equity / d.cash) < years * 700:  # beyond that no float64 holds it
+            cagr = (d.final_equity / d.cash) ** (1 / years) - 1
     returns = returns_of(d.daily)
     wins, losses = d.profits[d.profits > 0], d.profits[d.profits < 0]
     won, lost = float(wins.sum()), -float(losses.sum())

@@ -410,7 +410,7 @@ def _picture(
             mark = (f"{value:.2g}" if unit else f"{value:.0f}").replace("-", MINUS) + unit
             drawn.append(f'<text class="scale" x="-4" y="{y:.1f}">{mark}</text>')
     return (
-        f'<svg class="bars" viewBox="-44 -8 {width + 50:.0f} {height + 26:.0f}" role="img">'
+        f'<svg class="bars" viewBox="-54 -8 {width + 60:.0f} {height + 26:.0f}" role="img">'
         f'<line x1="0" x2="{width:.0f}" y1="{zero:.1f}" y2="{zero:.1f}"/>{"".join(drawn)}</svg>'
     )
 

@@ -265,7 +265,7 @@ def stress(
 
 # ---------------------------------------------------------------- the verdict
 
-Mark: TypeAlias = Literal["good", "fair", "poor", "unknown"]
+Mark: TypeAlias = Literal["good", "fair", "poor"]
 Grade: TypeAlias = Literal["trustworthy", "plausible", "doubtful", "fragile", "overfitted", "losing", "too_few"]
 FEWEST_TRADES: Final = 30
 
@@ -362,7 +362,7 @@ def assess(
             _overfitting_check(over),
             _snooping_check(snooped, trials),
             _stability_check(stability),
-            _record_check(record, len(returns), run.elapsed_ns / DAY_NS, metrics),
+            _record_check(record, len(returns), run.elapsed_ns / DAY_NS),
             _holding_check(metrics),
             *_stress_checks(stressed),
             _shuffled_check(shuffled, metrics),
@@ -529,7 +529,7 @@ def _stability_check(stability: float | None) -> Check | None:
     )
 
 
-def _record_check(record: float | None, observations: int, days: float, metrics: Metrics) -> Check | None:
+def _record_check(record: float | None, observations: int, days: float) -> Check | None:
     if record is None:
         return None
     need = record * days / max(1, observations)
