@@ -72,6 +72,123 @@ def test_replay_prints_the_ticker_each_frame_says(shell: Shell, shared_data: Pat
     assert [event["state"] for event in events] == ["REGULAR", "REGULAR", "REGULAR", "PRE"]
 
 
+def varint(number: int) -> bytes:
+    low, high = number & 0x7F, number >> 7
+    return bytes([low]) if not high else bytes([low | 0x80]) + varint(high)
+
+
+def message(**fields: Any) -> bytes:
+    """A `PricingData` by field numbers: text, float32 (`f`), float64 (`d`), zigzag (`z`) or plain (`n`)."""
+    found = b""
+    for name, value in fields.items():
+        kind, number = name[0], int(name[1:])
+        match kind:
+            case "t":
+                found += varint(number << 3 | 2) + varint(len(value.encode())) + value.encode()
+            case "f":
+                found += varint(number << 3 | 5) + np.float32(value).tobytes()
+            case "d":
+                found += varint(number << 3 | 1) + np.float64(value).tobytes()
+            case "z":
+                found += varint(number << 3) + varint(value << 1 if value >= 0 else (-value << 1) - 1)
+            case _:
+                found += varint(number << 3) + varint(value)
+    return found
+
+
+AT_MS = 1_787_924_304_000  # 2026-08-28, New York trades
+EVERYTHING = {
+    "t1": "NVDA",
+    "f2": 317.13,
+    "z3": AT_MS,
+    "t4": "USD",
+    "t5": "NMS",
+    "n6": 8,
+    "n7": 1,
+    "f8": -0.81061,
+    "z9": 2552171,
+    "f10": 321.5,
+    "f11": 311.25,
+    "f12": -2.55002,
+    "t13": "NVIDIA",
+    "z14": 5,
+    "f15": 320.1,
+    "f16": 319.68,
+    "f17": 225.0,
+    "t18": "NVDA",
+    "z19": 12,
+    "n20": 1,
+    "z21": 0,
+    "z22": 50,
+    "f23": 317.12,
+    "z24": 3,
+    "f25": 317.14,
+    "z26": 2,
+    "z27": 2,
+    "z28": 0,
+    "z29": 0,
+    "t30": "",
+    "t31": "",
+    "d32": 1e10,
+    "d33": 1e12,
+}
+
+
+def test_frames_of_every_shape_are_replayed(shell: Shell, tmp_path: Path) -> None:
+    """All documented fields, changes down, hours before and after, fields of a later version, and what is broken."""
+    pre = {"t1": "TSLA", "f2": 250.25, "z3": AT_MS, "t5": "NMS", "n6": 8, "f8": -1.5, "z9": -1, "f12": -3.8109}
+    post = {"t1": "GME", "f2": 24.17, "z3": AT_MS, "n7": 2, "f8": 0.333, "z9": 77, "f12": 0.08}
+    night = {"t1": "CALM", "f2": 84.0, "z3": AT_MS, "n7": 9}
+    later = {**pre, "t1": "MSFT", "t99": "new", "z1000": -5, "d77": 1.5, "f88": 2.5}
+    won = {"t1": "005930.KS", "f2": 71500, "z3": AT_MS, "t5": "KSC", "n7": 1, "f12": -1000, "f8": -1.3793104, "z9": 9}
+    frames: list[Any] = [
+        {"type": "pricing", "message": base64.b64encode(message(**fields)).decode()}
+        for fields in (EVERYTHING, pre, post, night, later, won)
+    ]
+    frames[2] = frames[2]["message"]  # as the first version of the stream has it
+    frames += [{"type": "heartbeat"}, {"type": "pricing", "message": base64.b64encode(message(t1="A")[:2]).decode()}]
+    path = tmp_path / "frames.json"
+    path.write_text(json.dumps(frames))
+    code, events, error = shell("replay", path, "--venue", "yahoo")
+    assert (code, error["code"]) == (1, "unreadable_lines") and events[-1]["kind"] == "bad_frame"
+    names = ("price", "change", "change_rate", "state", "volume_24h", "open", "high", "low", "previous_close")
+    found = {event["instrument"]: tuple(event[name] for name in names) for event in events[:-1]}
+    rest = (None,) * 4
+    assert found == {
+        "yahoo:NVDA": (317.13, -2.55002, -0.0081061, "REGULAR", 2552171.0, 320.1, 321.5, 311.25, 319.68),
+        "yahoo:TSLA": (250.25, -3.8109, -0.015, "PRE", None, *rest),
+        "yahoo:GME": (24.17, 0.08, 0.00333, "POST", 77.0, *rest),
+        "yahoo:CALM": (84.0, 0.0, 0.0, "EXTENDED", None, *rest),
+        "yahoo:MSFT": (250.25, -3.8109, -0.015, "PRE", None, *rest),
+        "yahoo:005930.KS": (71500.0, -1000.0, -0.013793104, "REGULAR", 9.0, *rest),
+    }
+    assert {event["event_ns"] for event in events[:-1]} == {AT_MS * 10**6}
+
+
+async def test_a_recording_without_times_lives_in_the_time_it_speaks_of(tmp_path: Path) -> None:
+    """Its market is open, whatever the clock on the wall says, and its prices have the venue's own steps."""
+    frames = []
+    for symbol, exchange, price in (("NVDA", "NMS", 317.13), ("BTC-USD", "CCC", 94745.08)):
+        fields = {"t1": symbol, "f2": price, "z3": AT_MS, "t5": exchange, "n6": 8, "n7": 1, "f12": 1.0, "z9": 5}
+        frames.append(base64.b64encode(message(**fields)).decode())
+    path = tmp_path / "frames.json"
+    path.write_text(json.dumps(frames))
+    options = Options(Home(tmp_path / "home"), replay=path, replay_venue="yahoo", speed=float("inf"))
+    engine = await build_engine(options, Owner.claim(options.home.prepare()))
+    await engine.start()
+    try:
+        async with asyncio.timeout(60):
+            await engine.replayed()
+        info = engine.info("yahoo:NVDA")
+        assert info is not None and info.quote == "USD" and info.steps.decimals(317.13) == 2
+        assert engine.board.price("yahoo:NVDA") == 317.13
+        feeds = next(child for child in to_record(engine.status())["children"] if child["name"] == "feeds")
+        (line,) = [c for c in feeds["children"][0]["children"] if c["name"] == "NVDA"]
+        assert line["detail"] is None and line["age_s"] < 60
+    finally:
+        await engine.stop()
+
+
 def test_a_frame_that_is_none_is_named(shell: Shell, tmp_path: Path) -> None:
     path = tmp_path / "frames.json"
     path.write_text(

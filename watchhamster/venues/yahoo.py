@@ -776,7 +776,8 @@ class Yahoo:
                 raise ValueError(f"its {name} is {number}")
             prices[name] = float(number) if number else None
         price = float(price)
-        volume = None if (count := get("vol_24hr", get("day_volume"))) is None else float(count)
+        count = get("vol_24hr") or get("day_volume", get("vol_24hr"))
+        volume = None if count is None else float(count)
         if volume is not None and not 0 <= volume < 1e21:
             volume = None  # -1 was seen where none is known
         late = time_ns < known.time_ns or (received_ns is not None and time_ns > received_ns + _DAY_NS)
