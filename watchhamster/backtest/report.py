@@ -438,7 +438,6 @@ def _trust(trust: Trust | None) -> str:
         "good": "● " + pgettext("mark", "good"),
         "fair": "◐ " + pgettext("mark", "fair"),
         "poor": "○ " + pgettext("mark", "poor"),
-        "unknown": NOTHING,
     }
     rows = [
         (
