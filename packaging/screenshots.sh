@@ -11,7 +11,7 @@ picture() { # NAME PAGE THEME LANGUAGE
 }
 
 picture main-dark main dark en
-picture main-light-ko main light ko
+picture share-light-ko share light ko
 picture alerts-dark alerts dark en
 picture status-light status light en
 

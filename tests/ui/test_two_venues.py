@@ -53,9 +53,9 @@ def test_each_market_has_a_heading_with_its_currency_and_its_session(inside: Any
     async def steps(s: Session) -> None:
         lines = _texts(s)
         assert lines[0] == "Upbit · KRW"
-        assert "United States · USD closed, opens in 9 h 46 m" in lines
+        assert "United States · USD closed, opens in 9 h 47 m" in lines
         assert "Korea · KRW open until 15:30" in lines
-        apple = lines.index("United States · USD closed, opens in 9 h 46 m") + 1
+        apple = lines.index("United States · USD closed, opens in 9 h 47 m") + 1
         assert "Apple" in lines[apple] and "262.50" in lines[apple] and "+1.00 %" in lines[apple]
         assert any("108,000" in line and "Samsung" in line for line in lines)
         s.watch_list.view.sort_by(1)  # by name: within each market
@@ -64,7 +64,7 @@ def test_each_market_has_a_heading_with_its_currency_and_its_session(inside: Any
         assert sorted_lines[-2].startswith("Korea") and sorted_lines[-4].startswith("United States")
         shares.clock.at_ns += 3600 * SECOND_NS
         s.slow_beat()
-        assert "United States · USD closed, opens in 8 h 46 m" in _texts(s)
+        assert "United States · USD closed, opens in 8 h 47 m" in _texts(s)
 
     inside(steps)
 
@@ -324,7 +324,7 @@ def test_in_place_of_book_and_trades_stand_the_quote_and_the_news(inside: Any, s
         assert s.desk.dock("order-book").windowTitle() == "Quote"
         assert s.desk.dock("trades").windowTitle() == "News"
         said = s.quote.summary()
-        for part in ("United States · closed, opens in 9 h 46 m", "Price 262.50 USD", "Previous close 259.90", "Day"):
+        for part in ("United States · closed, opens in 9 h 47 m", "Price 262.50 USD", "Previous close 259.90", "Day"):
             assert part in said, said
         assert "52 weeks" in said and "Volume 1M" in said.replace(".00", "")
         assert s.news.list.item(0).text() == "Apple rises"

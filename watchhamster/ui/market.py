@@ -45,7 +45,8 @@ def session_line(session: Session | None, now_ns: int, zone: dt.tzinfo) -> str:
     if session is None:
         return ""
     opens_ns = session.next_open_ns
-    opens = "" if opens_ns is None else format.age((opens_ns - now_ns) / SECOND_NS)
+    minutes = 0 if opens_ns is None else -(-(opens_ns - now_ns) // (60 * SECOND_NS))
+    opens = "" if opens_ns is None else format.age(60 * minutes)
     match session.phase:
         case "regular" if session.until_ns is None:
             return pgettext("market", "open")

@@ -955,10 +955,14 @@ class Session(QObject):
 
     async def pose(self, page: str, size: tuple[int, int]) -> QWidget:
         """Arrange a page for its picture, wait until it is drawn, and return what to photograph."""
-        for _turn in range(400):
-            await asyncio.sleep(0.02)
-            if self._loaded_last == self._loading > 0 and not self.errands.busy():
-                break
+
+        async def settle() -> None:
+            for _turn in range(400):
+                await asyncio.sleep(0.02)
+                if self._loaded_last == self._loading > 0 and not self.errands.busy():
+                    break
+
+        await settle()
         shown: QWidget = self.shell
         form: RuleForm | None = None
         alone = {"chart": self.chart, "watch-list": self.watch_list, "order-book": self.book}
@@ -967,6 +971,12 @@ class Session(QObject):
             shown.setParent(None)
             shown.resize(*size)
             shown.show()
+        elif page == "share":
+            for instrument in self.engine.watch_list():
+                if "trade" not in self.engine.kinds(instrument):
+                    self.choose(instrument, "15m")
+                    await settle()
+                    break
         elif page == "status":
             self.shell.go("watch")
         elif page in ("alerts", "system", "settings"):

@@ -329,6 +329,7 @@ def pages() -> list[tuple[str, str]]:
     """Every page that can be pictured: its name, and its title in the language in use."""
     return [
         ("main", _("The whole window")),
+        ("share", _("The whole window, with a share in hand")),
         ("chart", _("Chart")),
         ("watch-list", _("Watch list")),
         ("order-book", _("Order book")),
