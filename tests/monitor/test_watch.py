@@ -78,6 +78,25 @@ def test_a_message_says_numbers_as_people_write_them(close: float, said: str) ->
     assert str(fired.text) == f"Seven: upbit:KRW-BTC at {said} (close = {said})."
 
 
+def test_history_told_anew_fires_nothing_and_misses_nothing() -> None:
+    """A split: bars are in another scale from one minute to the next, and so is all that was before."""
+    watch = watching(rule(formula="close < close[1] * 0.8"))
+    assert feed_all(watch, bar(0, 100), bar(1, 100)) == []
+    watch.reopen("upbit:KRW-ETH")
+    assert watch.wanted() == []
+    watch.reopen(BTC)
+    assert feed_all(watch, bar(2, 50)) == []  # it waits for its history
+    (wanted,) = watch.wanted()
+    assert wanted.watched_until_ns == MINUTE_NS
+    assert watch.warm(7, BTC, Bars.of([bar(0, 50), bar(1, 50), bar(2, 50)])) == []
+    assert moments(feed_all(watch, bar(3, 25))) == [(4, None)]  # a fall indeed
+    # One that came while history was on its way is told once it is there.
+    watch = watching(rule(formula="close < close[1] * 0.8"))
+    assert feed_all(watch, bar(0, 100), bar(1, 100)) == []
+    watch.reopen(BTC)
+    assert moments(watch.warm(7, BTC, Bars.of([bar(0, 50), bar(1, 50), bar(2, 25)]))) == [(3, None)]
+
+
 def test_it_must_stay_true_for_so_long() -> None:
     watch = watching(rule(for_s=120))
     assert feed_all(watch, bar(0, 11), bar(1, 11), bar(2, 9), bar(3, 11), bar(4, 11)) == []
