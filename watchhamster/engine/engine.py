@@ -73,6 +73,7 @@ STORED = (SECOND, MINUTE)  # live candles that are kept; larger ones are folded 
 SETTLE_NS = 2 * SECOND_NS  # a bar is asked about so long after its end
 CONFIRM_S = 5.0  # at most so often, but always after a minute's end
 AGAIN_S = 15.0  # after what a venue did not answer
+REFUSED_S = 600.0  # after what it refused
 LISTED_S = 6 * 3600.0  # the list of instruments is read again
 FILL_BARS = 20_000  # are had in the memory at once, at most
 TRADES_BACK_NS = 600 * SECOND_NS  # a start fills so much from trades, what is older from candles
@@ -638,14 +639,13 @@ class Engine:
         if minute_ns < self._minute_ns - 2 * MINUTE.approximate_ns:
             self._minute_ns = minute_ns  # the clock was set back
         over = minute_ns > self._minute_ns
+        for live in self._lives.values() if self._recorded is None else ():
+            if not live.asking and not self._has_trades(live.instrument) and (due := self._due(live)):
+                live.asking = True
+                self._run(self._take(live, due), f"candles of {live.instrument}")
         if not over and now - self._confirmed_at < CONFIRM_S:
             return
         lives = [live for live in self._lives.values() if self._has_trades(live.instrument)]
-        if over:
-            for live in self._lives.values():
-                if live not in lives and self._recorded is None and not live.asking and (due := self._due(live)):
-                    live.asking = True
-                    self._run(self._take(live, due), f"candles of {live.instrument}")
         if not over:
             forming = ((live, live.builder.forming(SECOND)) for live in lives)
             lives = [live for live, second in forming if second is not None and second.open_ns + SECOND_NS <= end_ns]
@@ -680,28 +680,35 @@ class Engine:
 
     async def _take(self, live: _Live, due: Mapping[Timeframe, int]) -> None:
         """Take the venue's closed candles of what is watched, and tell those that had not been told."""
-        instrument = live.instrument
+        pause_s = 0.0
         try:
             for frame, until_ns in due.items():
-                since_ns = live.whole_from[frame.name]
-                bars = await self._backfill.candles(instrument, frame, since_ns, until_ns)
-                spans = await self._backfill.coverage(
-                    instrument, self._backfill.fetched_as(instrument, frame), since_ns, until_ns
-                )
-                if self._lives.get(instrument) is not live:
-                    return
-                candles = list(bars.candles(instrument, frame.name, "backfill"))
-                if spans[-1].state == "not_fetched":  # the venue does not tell of the last ones yet
-                    until_ns = self._grid(instrument).end_ns(frame, candles[-1].open_ns) if candles else since_ns
-                live.whole_from[frame.name] = until_ns
-                if frame is MINUTE:
-                    live.bars.tell(candles, since_ns, until_ns)
-                for candle in candles:
-                    self.board.apply(candle)
-                self.outbox.add(self._judge_closed(candles))
-                self._publish(None, candles)
-        finally:
-            live.asking = False
+                if self._lives.get(live.instrument) is live and not await self._take_until(live, frame, until_ns):
+                    pause_s = AGAIN_S
+        except WatchHamsterError as error:
+            log.info("candles of %s have to wait: %s", live.instrument, error)
+            pause_s = AGAIN_S if isinstance(error, Unavailable) else REFUSED_S
+        await self.clock.sleep(pause_s)
+        live.asking = False
+
+    async def _take_until(self, live: _Live, frame: Timeframe, until_ns: int) -> bool:
+        """Whether the venue has told all of a timeframe's candles up to there."""
+        instrument, since_ns = live.instrument, live.whole_from[frame.name]
+        bars = await self._backfill.candles(instrument, frame, since_ns, until_ns)
+        fetched = self._backfill.fetched_as(instrument, frame)
+        spans = await self._backfill.coverage(instrument, fetched, since_ns, until_ns)
+        candles = list(bars.candles(instrument, frame.name, "backfill"))
+        is_told = not spans or spans[-1].state != "not_fetched"
+        if not is_told:
+            until_ns = self._grid(instrument).end_ns(frame, candles[-1].open_ns) if candles else since_ns
+        live.whole_from[frame.name] = until_ns
+        if frame is MINUTE:
+            live.bars.tell(candles, since_ns, until_ns)
+        for candle in candles:
+            self.board.apply(candle)
+        self.outbox.add(self._judge_closed(candles))
+        self._publish(None, candles)
+        return is_told
 
     def _have_minutes(self, live: _Live) -> None:
         """The day's minutes so far, of which larger open bars are made where there are no trades."""
