@@ -12,17 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from watchhamster.core.bars import Span
 from watchhamster.core.ports import UsageError
 from watchhamster.core.sessions import (
     MARKETS,
     Calendar,
     Market,
     Segment,
+    SessionGrid,
     always_open,
+    closures_told,
     holding,
     overrides_of,
 )
-from watchhamster.core.timeframes import SECOND_NS
+from watchhamster.core.timeframes import SECOND_NS, UTC, timeframe
 
 HOUR_NS = 3600 * SECOND_NS
 
@@ -227,3 +230,103 @@ def test_a_session_is_what_its_segments_say(code: str, second: int) -> None:
     if session.next_open_ns is not None:
         assert calendar.state(session.next_open_ns) == "regular"
         assert calendar.state(session.next_open_ns - SECOND_NS) != "regular"
+
+
+# ---------------------------------------------------------------- where bars lie
+
+HOLIDAYS = {dt.date(2026, 11, 26): "Thanksgiving"}
+GRID = SessionGrid(Calendar(MARKETS["XNYS"], lambda _: HOLIDAYS), 60 * SECOND_NS, 3600 * SECOND_NS)
+
+
+@pytest.mark.parametrize(
+    ("name", "moment", "opens", "ends", "following", "settled"),
+    [
+        ("1m", "2026-11-25T10:00:30", "2026-11-25T10:00", "2026-11-25T10:01", "2026-11-25T10:01", "2026-11-25T09:59"),
+        ("1h", "2026-11-25T10:31:00", "2026-11-25T10:30", "2026-11-25T11:30", "2026-11-25T11:30", "2026-11-25T10:30"),
+        ("1h", "2026-11-25T15:59:00", "2026-11-25T15:30", "2026-11-25T16:00", "2026-11-27T09:30", "2026-11-25T15:30"),
+        ("1h", "2026-11-26T12:00:00", "2026-11-25T15:30", "2026-11-25T16:00", "2026-11-27T09:30", "2026-11-25T16:00"),
+        ("1h", "2026-11-27T12:45:00", "2026-11-27T12:30", "2026-11-27T13:00", "2026-11-30T09:30", "2026-11-27T12:30"),
+        ("4h", "2026-11-25T14:00:00", "2026-11-25T13:30", "2026-11-25T16:00", "2026-11-27T09:30", "2026-11-25T13:30"),
+        ("1d", "2026-11-25T16:30:00", "2026-11-25T00:00", "2026-11-25T16:00", "2026-11-26T00:00", "2026-11-25T00:00"),
+        ("1d", "2026-11-25T17:00:00", "2026-11-25T00:00", "2026-11-25T16:00", "2026-11-26T00:00", "2026-11-25T16:00"),
+        ("1w", "2026-11-28T10:00:00", "2026-11-23T00:00", "2026-11-27T13:00", "2026-11-30T00:00", "2026-11-27T13:00"),
+        ("1M", "2026-11-28T10:00:00", "2026-11-01T00:00", "2026-11-30T16:00", "2026-12-01T00:00", "2026-11-01T00:00"),
+    ],
+)
+def test_a_bar_on_the_grid_of_a_market(
+    name: str, moment: str, opens: str, ends: str, following: str, settled: str
+) -> None:
+    """In New York's time, which left summer on 1 November."""
+    frame, open_ns = timeframe(name), new_york(opens)
+    assert GRID.open_ns(frame, new_york(moment)) == open_ns
+    assert GRID.end_ns(frame, open_ns) == new_york(ends)
+    assert GRID.next_ns(frame, open_ns) == new_york(following)
+    assert GRID.settled_ns(frame, new_york(moment)) == new_york(settled)
+
+
+def new_york(text: str) -> int:
+    return int(dt.datetime.fromisoformat(text).replace(tzinfo=ZoneInfo("America/New_York")).timestamp()) * SECOND_NS
+
+
+@given(
+    st.sampled_from(("1m", "5m", "30m", "1h", "90m", "4h", "1d", "1w", "1M", "3M", "1y")),
+    st.sampled_from(("XNYS", "XTKS", "FX", "CME", "24/7")),
+    st.integers(1_700_000_000, 1_800_000_000),
+)
+def test_bars_of_a_grid_follow_one_another(name: str, market: str, second: int) -> None:
+    """A moment's bar begins before it; bars neither overlap nor begin while one is on; the settled ones are over."""
+    frame, grid = timeframe(name), SessionGrid(Calendar(MARKETS[market]))
+    open_ns = grid.open_ns(frame, second * SECOND_NS)
+    end_ns, next_ns = grid.end_ns(frame, open_ns), grid.next_ns(frame, open_ns)
+    assert open_ns <= second * SECOND_NS < next_ns
+    assert open_ns < end_ns <= next_ns
+    assert (
+        grid.open_ns(frame, open_ns) == grid.open_ns(frame, end_ns - 1) == grid.open_ns(frame, next_ns - 1) == open_ns
+    )
+    assert grid.open_ns(frame, next_ns) == next_ns
+    settled_ns = grid.settled_ns(frame, second * SECOND_NS)
+    assert settled_ns in (open_ns, end_ns) and settled_ns <= second * SECOND_NS
+
+
+def test_history_of_so_many_bars_reaches_back_over_closures() -> None:
+    at_ns = new_york("2026-11-30T09:35")
+    assert GRID.before_ns(timeframe("1m"), at_ns, 5) == new_york("2026-11-30T09:30")
+    assert GRID.before_ns(timeframe("1m"), at_ns, 6) == new_york("2026-11-27T09:30")
+    assert GRID.before_ns(timeframe("1d"), at_ns, 3) == new_york("2026-11-25T00:00")
+    assert UTC.before_ns(timeframe("1h"), at_ns, 3) == at_ns - 3 * 3600 * SECOND_NS
+
+
+State = Literal["candles", "no_trade", "not_fetched"]
+
+
+def clock(at_ns: int) -> str:
+    return f"{dt.datetime.fromtimestamp(at_ns // SECOND_NS, ZoneInfo('America/New_York')):%d %H:%M}"
+
+
+def test_closed_hours_are_no_gap() -> None:
+    """Nights, a weekend and Thanksgiving need not be fetched; a session that was not, and half of one, do."""
+
+    def told(name: str, *spans: tuple[str, str, State, int]) -> list[tuple[str, str, State, int]]:
+        given = [Span(new_york(a), new_york(b), state, count) for a, b, state, count in spans]
+        found = closures_told(given, GRID, timeframe(name))
+        return [(clock(span.since_ns), clock(span.until_ns), span.state, span.count) for span in found]
+
+    assert told(
+        "1m",
+        ("2026-11-24T09:30", "2026-11-25T12:00", "candles", 540),
+        ("2026-11-25T12:00", "2026-11-28T00:00", "not_fetched", 0),
+        ("2026-11-28T00:00", "2026-11-29T00:00", "no_trade", 0),
+    ) == [
+        ("24 09:30", "25 12:00", "candles", 540),
+        ("25 12:00", "25 16:00", "not_fetched", 0),
+        ("25 16:00", "27 09:30", "no_trade", 0),
+        ("27 09:30", "27 13:00", "not_fetched", 0),
+        ("27 13:00", "29 00:00", "no_trade", 0),
+    ]
+    assert told("1d", ("2026-11-25T16:00", "2026-11-30T00:00", "not_fetched", 0)) == [
+        ("25 16:00", "27 00:00", "no_trade", 0),
+        ("27 00:00", "28 00:00", "not_fetched", 0),
+        ("28 00:00", "30 00:00", "no_trade", 0),
+    ]
+    spans = [Span(0, 10, "not_fetched", 0), Span(10, 20, "candles", 1)]
+    assert closures_told(spans, UTC, timeframe("1m")) == spans

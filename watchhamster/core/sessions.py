@@ -367,7 +367,7 @@ class SessionGrid(Grid):
         self._day_settles_ns = day_settles_ns
 
     def open_ns(self, frame: Timeframe, at_ns: int) -> int:
-        """Where the bar that holds a moment begins; between sessions, the last one before it."""
+        """Where the bar that holds a moment begins, on any day; between sessions, the last one before it."""
         if _is_daily(frame):
             return self.calendar.midnight_ns(_first_day(frame, self.calendar.day(at_ns)))
         segment = self._last_before(at_ns)
@@ -392,13 +392,9 @@ class SessionGrid(Grid):
         return min(open_ns + frame.ns, segment.until_ns)
 
     def next_ns(self, frame: Timeframe, open_ns: int) -> int:
-        """Where the bar after it begins: at its end, or with the next session."""
+        """Where the bar after it may begin: at its end, with the next session, or with the next day."""
         if _is_daily(frame):
-            first = _next_first_day(frame, _first_day(frame, self.calendar.day(open_ns)))
-            if (frame.unit, frame.count) == ("d", 1) and self.calendar.market.has_hours:
-                days = (first + n * _DAY for n in range(_HORIZON))
-                first = next((day for day in days if self.calendar.regular(day)), first)
-            return self.calendar.midnight_ns(first)
+            return self.calendar.midnight_ns(_next_first_day(frame, _first_day(frame, self.calendar.day(open_ns))))
         end_ns = self.end_ns(frame, open_ns)
         if self._last_before(end_ns) is None:
             return end_ns
