@@ -86,7 +86,7 @@ def plan(**changes: Any) -> Optimisation:
     settings: dict[str, Any] = {
         "run": "hill",
         "axes": AXES,
-        "method": "tpe",
+        "method": "genetic",
         "goals": (Goal("sharpe", 1),),
         "span": SPAN,
         "trials": 100,

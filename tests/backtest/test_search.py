@@ -44,7 +44,7 @@ def settings(**changes: Any) -> ConditionSearch:
         "goal": goals("sharpe")[0],
         "span": SPAN,
         "vocabulary": WORDS,
-        "trials": 320,
+        "trials": 256,
         "constraints": constraints([]),
         "price": 0.05,
     }
@@ -69,7 +69,7 @@ def outside(findings: Findings, seed: int) -> float:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_planted_rule_is_found(seed: int) -> None:
     """The market rises after RSI(14) was below 30: what is found must say so of a history it never saw."""
-    found = here(search_conditions(settings(seed=seed), Hold()), market())
+    found = here(search_conditions(settings(seed=seed, trials=384), Hold()), market())
     assert found.best is not None
     (secret,) = Hold().score(market(9), ["rsi(close, 14) < 30"], SPAN, Change())
     assert outside(found, 9) > 0.6 * (secret.metrics["sharpe"] or 0.0) > 3.0
@@ -86,19 +86,20 @@ def test_where_nothing_is_planted_nothing_is_trusted() -> None:
     assert found.best is not None
     assert found.trust is not None
     assert found.trust.grade not in ("trustworthy", "plausible")
-    assert found.trust.trials >= 320
+    assert found.trust.trials >= 256
 
 
 def test_formulas_are_plain_valid_small_and_tried_once() -> None:
     found = here(search_conditions(settings(largest=9), Hold()), market())
-    texts = [trial.formula for trial in found.trials if trial.stage == "search"]
-    assert len(texts) == len(set(texts)) == 320
+    tried = [trial for trial in found.trials if trial.stage == "search"]
+    texts = [trial.formula for trial in tried]
+    assert len(texts) == len(set(texts)) == 256
     assert all(parse(text).kind == "bool" for text in texts)
     assert max(map(len, texts)) < 250
     assert found.front[0] == found.best
     assert found.line()["best"] is not None
-    later = texts[256:]
-    assert sum("rsi" in text for text in later) > sum("rsi" in text for text in texts[:64])  # it learns
+    early, late = ([t.metrics["sharpe"] or 0.0 for t in part] for part in (tried[:128], tried[-64:]))
+    assert np.mean(late) > np.mean(early) + 1  # it learns
 
 
 def test_what_can_be_compared_is_learnt_from_the_data() -> None:
@@ -146,8 +147,8 @@ def test_beside_a_formula_are_its_neighbours() -> None:
 
 
 def test_size_has_its_price() -> None:
-    dear = here(search_conditions(settings(price=1.0, trials=200), Hold()), market())
-    free = here(search_conditions(settings(price=0.0, trials=200), Hold()), market())
+    dear = here(search_conditions(settings(price=1.0, trials=160), Hold()), market())
+    free = here(search_conditions(settings(price=0.0, trials=160), Hold()), market())
     assert dear.best is not None
     assert free.best is not None
     assert len(dear.best.formula) <= len(free.best.formula)
@@ -168,14 +169,14 @@ def test_breeding_follows_from_its_seed_and_never_repeats() -> None:
 
 
 async def test_over_the_pool_and_after_a_cut_it_is_the_same() -> None:
-    plan = settings(trials=160, population=32)
+    plan = settings(trials=120, population=20)
     alone = here(search_conditions(plan, Hold()), market())
     table = Table()
     async with WorkerPool(size=2) as pool, pool.sharing(market()) as data:
         steps = search_conditions(plan, Hold(), width=2)
         both = await carry_out(steps, pool, plan.run, clock=SystemClock(), table=table, data=data)
         assert [t.line() for t in both.trials] == [t.line() for t in alone.trials]
-        half = [trial for number, trial in table.kept.items() if number < 140]
+        half = [trial for number, trial in table.kept.items() if number < 100]
         steps = search_conditions(plan, Hold(), half, width=2)
         resumed = await carry_out(steps, pool, plan.run, clock=SystemClock(), table=Table(half), data=data)
     assert resumed.line() == alone.line()

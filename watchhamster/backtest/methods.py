@@ -321,7 +321,7 @@ class _Optuna:
         self._batch = {
             "tpe": 8,
             "cmaes": 4 + math.floor(3 * math.log(max(2, len(problem.axes)))),
-            "genetic": 2 * min(25, max(4, problem.trials // 16)),
+            "genetic": 24,
         }[problem.method]
         seed = problem.seed % 2**32
         with warnings.catch_warnings():

@@ -542,7 +542,7 @@ def search_conditions(
             plan.vocabulary,
             plan.seed,
             generation,
-            min(plan.population * (1 if generation else 4), plan.trials - len(found)),
+            min(plan.population * (1 if generation else 2), plan.trials - len(found)),
             plan.largest,
         )
         ranked = [(trees[trial.formula], 0.0) for trial in parents]
