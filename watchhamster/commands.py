@@ -559,10 +559,7 @@ def evaluate(
     if evaluator == "array":
         rows = list(zip(*(values.list() for values in program.over(bars, others)), strict=True))
     else:
-        stepper = program.stepper()
-        for other, theirs in others.items():
-            for candle in theirs.candles(other.instrument, frame.name, "live"):
-                stepper.feed(other, candle)
+        stepper = program.stepper(others=others)
         rows = [stepper.push(candle) for candle in bars.candles(name, frame.name, "live")]
     kept = [
         (at, list(values))

@@ -159,6 +159,17 @@ def test_a_mistake_inside_points_into_the_text_that_holds_it() -> None:
         parse("slow > 1", library=library)
 
 
+def test_formulas_that_call_one_another_many_times_are_understood_once() -> None:
+    """Each calls the one before twice: written out it would be longer than anything."""
+    chain = {f"f{k}": f"f{k}(x) = f{k - 1}(x) + f{k - 1}(x[1])" for k in range(1, 30)}
+    formula = parse("f29(close)", library=Library({"f0": "f0(x) = x", **chain}))
+    assert formula.first_value == 29
+    assert len(formula.uses) == 30
+    tree = {f"f{k}": f"f{k}(x) = f{k - 1}(sma(x, {k + 2})) + f{k - 1}(x * {k + 1})" for k in range(1, 30)}
+    with pytest.raises(UsageError, match="too deep"):
+        parse("f29(close)", library=Library({"f0": "f0(x) = x", **tree}))
+
+
 def test_a_new_version_must_suit_those_that_use_it() -> None:
     library = Library(SAVED)
     with pytest.raises(UsageError):

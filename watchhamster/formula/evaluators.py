@@ -43,6 +43,7 @@ from watchhamster.formula.graph import (
     scalars,
 )
 
+FED_MAX = 100_000
 DAY, MINUTE = timeframe("1d"), timeframe("1m")
 
 
@@ -199,7 +200,8 @@ class Stepper(Generic[V]):
     def feed(self, frame: Frame, bar: Bar) -> None:
         """A closed bar of a frame that is given rather than folded, oldest first.
 
-        A formula reads it on bars that close no earlier, so it must be fed before those are pushed, and may be sooner.
+        A formula reads it on bars that close no earlier, so it must be fed before those are pushed; it may be sooner,
+        by less than `FED_MAX` bars.
         """
         raise AssertionError(f"no formula reads {frame}")
 
@@ -230,7 +232,13 @@ class _FramedStepper(Stepper[V]):
         self._queues: dict[Frame, deque[Bar]] = {frame: deque() for frame in fed}
 
     def feed(self, frame: Frame, bar: Bar) -> None:
-        self._queues[frame].append(bar)
+        queue = self._queues[frame]
+        assert len(queue) < FED_MAX, f"{FED_MAX} bars of {frame} were fed, and none of ours was pushed"
+        queue.append(bar)
+
+    def wait(self, frame: Frame, bars: Iterable[Bar]) -> None:
+        """Bars that were given with the history, and close after it."""
+        self._queues[frame].extend(bars)
 
     def push(self, bar: Bar, inputs: Mapping[str, float] = NOTHING) -> V:
         events = list(self._closed_before(bar))
@@ -503,8 +511,7 @@ class Program:
                 fold.late(int(_ends(history, self.timeframe, self.grids(""))[-1]))
         stepper = _FramedStepper(values, steps, result, self.timeframe, self.grids, folds, fed)
         for frame in fed:
-            for candle in early[frame].candles(frame.instrument, frame.timeframe, "live"):
-                stepper.feed(frame, candle)
+            stepper.wait(frame, early[frame].candles(frame.instrument, frame.timeframe, "live"))
         return stepper
 
     def _reader(self, series: Series) -> Callable[[Any], Any] | None:

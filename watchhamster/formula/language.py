@@ -247,7 +247,7 @@ class Library:
 
     def __init__(self, definitions: Mapping[str, str] = NOTHING) -> None:
         self._texts = dict(definitions)
-        self._known: dict[str, Definition] = {}
+        self._known: dict[str, Definition | UsageError] = {}
         self._asked: list[str] = []  # those that are being understood, outermost first
 
     def names(self) -> Collection[str]:
@@ -269,9 +269,14 @@ class Library:
             self._asked.append(name)
             try:
                 self._known[name] = _define(self._texts[name], self)
+            except UsageError as error:
+                self._known[name] = error
             finally:
                 self._asked.pop()
-        return self._known[name]
+        found = self._known[name]
+        if isinstance(found, UsageError):
+            raise UsageError(found.code, found.text, found.hint, **found.details)
+        return found
 
     def functions(self) -> tuple[Function, ...]:
         """Those that are right, by name."""

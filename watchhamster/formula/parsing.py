@@ -169,8 +169,8 @@ def check_name(name: str, position: int) -> None:
 class Parser:
     """One text. Each `_…` method turns a piece of Python's tree into a node, or refuses it.
 
-    `arguments` are further names with what they stand for, those of a saved formula. Without `evidence` its `parts` are
-    not looked for.
+    `arguments` are further names with what they stand for: those of a saved formula, which is called in `caller`.
+    Without `evidence` its `parts` are not looked for.
     """
 
     def __init__(
@@ -182,17 +182,21 @@ class Parser:
         arguments: Mapping[str, Node] = NOTHING,
         *,
         evidence: bool = True,
+        caller: Parser | None = None,
     ) -> None:
         self.text = text
-        self.evidence = evidence
+        self.evidence = evidence and caller is None
         self.parameters = parameters
         self.graph = graph
         self.scope = scope
         self.arguments = arguments
         self.parts: dict[str, Node] = {}
         self.uses: dict[str, str] = {}  # saved formulas it calls, and what those call: definitions by name
+        self.called: dict[tuple[object, ...], Node] = {}  # what those calls gave
         self.around: list[tuple[str, Frame]] = []  # the calls of `at` and `of` that this is in, each with where it is
         self.nodes_max = len(graph) + NODES_MAX
+        if caller is not None:
+            self.uses, self.called, self.nodes_max = caller.uses, caller.called, caller.nodes_max
         self.source = ""  # the text without what it is indented by
         self.indent = 0
 
@@ -223,9 +227,9 @@ class Parser:
             )
         return node
 
-    def body(self) -> Node:
-        """The same for what a saved formula computes, which may be a plain number."""
-        return self._node(self._tree(), 0)
+    def body(self, depth: int = 0) -> Node:
+        """The same for what a saved formula computes, which may be a plain number; `depth` is that of its call."""
+        return self._node(self._tree(), depth)
 
     def _tree(self) -> ast.expr:
         line = re.sub(r"\s", " ", self.text)  # a formula may be broken over lines, wherever it likes
@@ -815,7 +819,7 @@ class Parser:
                 self._evidence(arguments[word], node)
         numbers = [self._parameter(arguments.get(p.name), p, function, tree, depth) for p in function.parameters]
         if function.definition:
-            return (self._expanded(tree, function, series, numbers),), function
+            return (self._expanded(tree, function, series, numbers, depth),), function
         try:
             return function.build(self.graph, series, numbers), function
         except ValueError:  # the only one: each is in its range, but not together
@@ -825,19 +829,24 @@ class Parser:
                 Text("Write {signature}.", {"signature": function.signature}),
             ) from None
 
-    def _expanded(self, tree: ast.Call, function: Function, series: Sequence[Node], numbers: Sequence[float]) -> Node:
+    def _expanded(
+        self, tree: ast.Call, function: Function, series: Sequence[Node], numbers: Sequence[float], depth: int
+    ) -> Node:
         """What a saved formula computes of these arguments."""
+        key = (function.name, self.graph.frame, *(node.index for node in series), *numbers)
+        if key in self.called:
+            return self.called[key]
         definition = self._definition(tree, function.name)
         assert definition is not None
         constants = [self.graph.number(number) for number in numbers]
         bound = dict(zip(function.words, [*series, *constants], strict=True))
         text = " " * definition.start + definition.text[definition.start :]
         try:
-            parser = Parser(text, {}, self.graph, self.scope, bound, evidence=False)
-            node = parser.body()
+            node = Parser(text, {}, self.graph, self.scope, bound, caller=self).body(depth + 1)
         except UsageError as error:
             raise self._inside(tree, function.name, error) from None
-        self.uses |= {function.name: definition.text} | parser.uses
+        self.uses[function.name] = definition.text
+        self.called[key] = node
         return node
 
     def _arguments(self, tree: ast.Call, function: Function) -> dict[str, ast.expr]:
