@@ -379,6 +379,31 @@ async def test_both_venues_are_watched_by_one_engine(tmp_path: Path) -> None:
         assert state == "ok" and detail.startswith("closed, opens in 2 d")
 
 
+async def test_a_halt_is_the_symbols_own_line_and_no_fault_of_the_feed(tmp_path: Path) -> None:
+    clock = ScaledClock(FRIDAY_NS, 20.0)
+    home = Home(tmp_path / "home")
+
+    def line(engine: Engine, symbol: str) -> tuple[str, str]:
+        feeds = next(child for child in to_record(engine.status())["children"] if child["name"] == "feeds")
+        yahoo = next(child for child in feeds["children"] if child["name"] == "yahoo")
+        found = next(child for child in yahoo["children"] if child["name"] == symbol)
+        return found["state"], found["detail"] or ""
+
+    faults = "yahoo.halt:AAPL"
+    async with Simulator(clock=clock, faults=faults) as simulator, watching(home, clock, simulator) as engine:
+        async with asyncio.timeout(90):
+            while not line(engine, "AAPL")[1].startswith("halted since 2026-11-20 1"):
+                await clock.sleep(5.0)
+        ticker = engine.board.ticker("yahoo:AAPL")
+        assert line(engine, "AAPL")[0] == "warning" and ticker is not None and ticker.state == "HALTED"
+        simulator.exchange.faults.clear()
+        async with asyncio.timeout(90):
+            while line(engine, "AAPL") != ("ok", ""):
+                await clock.sleep(5.0)
+        ticker = engine.board.ticker("yahoo:AAPL")
+        assert ticker is not None and ticker.state == "REGULAR"
+
+
 async def test_both_venues_answer_on_the_command_line(tmp_path: Path) -> None:
     """As processes, beside a simulator that has the real time: what is open just now does not matter."""
     async with Simulator() as simulator:

@@ -20,6 +20,8 @@ from watchhamster.core.instruments import split_instrument
 from watchhamster.core.market import Book, Candle, Event, Ticker, Trade, to_json
 from watchhamster.core.ports import (
     BadFrame,
+    Calendared,
+    Guarded,
     Kind,
     Page,
     Query,
@@ -33,6 +35,7 @@ from watchhamster.core.ports import (
     Venue,
     WatchHamsterError,
 )
+from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, Timeframe, timeframe
 
 EACH_VENUE = (HealthCheck.differing_executors,)  # a test of the suite runs for every venue's class, and that is meant
@@ -144,6 +147,48 @@ class Conformance:
         assert all(dial.count / dial.seconds <= connects.count / connects.seconds for dial in policy.dials)
         assert all(message.count / message.seconds > 1 / policy.ping_s for message in policy.messages)
         assert 0 < policy.bad_share_max < 1
+
+    def test_an_instrument_is_described_by_its_symbol_alone(self) -> None:
+        """For a recording, which cannot be asked: currency and price steps as the venue has them."""
+        venue = self.case.venue
+        query = venue.markets()
+        listed = {info.symbol: info for info in query.parse(self.case.serve(query.request))}
+        for symbol in self.case.symbols:
+            info = venue.described(symbol)
+            assert (info.instrument, info.quote) == (listed[symbol].instrument, listed[symbol].quote)
+            assert info.steps == listed[symbol].steps
+
+    def test_what_is_served_of_each_timeframe_ends_in_the_past(self) -> None:
+        for name in self.case.venue.timeframes:
+            since_ns = self.case.venue.served_since_ns(timeframe(name), self.case.now_ns)
+            assert since_ns is None or since_ns < self.case.now_ns - 7 * 86_400 * SECOND_NS
+
+    def test_the_users_word_on_hours_is_taken(self) -> None:
+        """A day that is called closed is closed at once, and as before when the word is taken back."""
+        venue, symbol = self.case.venue, self.case.symbols[0]
+        if isinstance(venue, Calendared):
+            calendar = venue.calendar(symbol)
+            day = calendar.day(self.case.now_ns)
+            venue.keep_hours({symbol: {day: ()}})
+            assert venue.calendar(symbol).segments(day) == ()
+            venue.keep_hours({calendar.market.code: {day: (("regular", 0, 60),)}})
+            (segment,) = venue.calendar(symbol).segments(day)
+            assert segment.until_ns - segment.since_ns == 3600 * SECOND_NS
+            venue.keep_hours({})
+            assert venue.calendar(symbol).segments(day) == calendar.segments(day)
+
+    def test_without_a_pass_it_answers_all_the_same(self) -> None:
+        """And whoever was turned away is not asked for one again soon."""
+        venue, now_ns = self.case.venue, self.case.now_ns
+        if isinstance(venue, Guarded):
+            assert venue.admitted is None
+            query = venue.admission(now_ns)
+            assert query is not None and query.request.group in self.case.venue.quotas
+            assert query.request.life_s == 0
+            venue.turned_away(Unavailable("none", Text("No.")))
+            assert not venue.admitted and str(venue.refusal) == "No."
+            assert venue.admission(now_ns) is None and venue.admission(now_ns + 3600 * SECOND_NS) is not None
+            self.case.venue.tickers(self.case.symbols[: self.case.venue.tickers_a_call])
 
     # ------------------------------------------------------------ the stream
 
@@ -306,8 +351,29 @@ class Conformance:
             assert all(c.origin == "backfill" for c in found)
             if self.case.on_utc_grid:
                 assert [c.closed for c in found] == [frame.next_ns(c.open_ns) <= now_ns for c in found]
+            grid = venue.grid(symbol)
             for candle in found:
                 self.is_sane(candle)
+                assert grid.open_ns(frame, candle.open_ns) == candle.open_ns, name
+                assert not candle.closed or grid.end_ns(frame, candle.open_ns) <= now_ns, name
+            assert grid.settled_ns(frame, now_ns) <= pages[0].until_ns, f"{name}: what has settled, the venue tells"
+
+    def test_bars_follow_one_another_on_its_grid(self) -> None:
+        """Whenever one looks: a bar holds the moments up to the next, is over by then, and lies where there is room."""
+        grid = self.case.venue.grid(self.case.symbols[0])
+        for name in self.case.venue.timeframes:
+            frame = timeframe(name)
+            for hours in range(0, 24 * 8, 5):
+                at_ns = self.case.now_ns - hours * 3600 * SECOND_NS
+                open_ns = grid.open_ns(frame, at_ns)
+                end_ns, next_ns = grid.end_ns(frame, open_ns), grid.next_ns(frame, open_ns)
+                assert open_ns <= at_ns < next_ns and open_ns < end_ns <= next_ns, name
+                assert grid.open_ns(frame, next_ns) == next_ns and grid.open_ns(frame, next_ns - 1) == open_ns, name
+                assert grid.settled_ns(frame, at_ns) <= at_ns, name
+                assert grid.before_ns(frame, at_ns, 3) < at_ns, name
+                room = grid.room(frame, open_ns, next_ns)
+                assert all(open_ns <= since_ns < until_ns <= next_ns for since_ns, until_ns in room), name
+                assert all(earlier[1] < later[0] for earlier, later in pairwise(room)), name
 
     def test_trades_page_back_without_a_hole(self) -> None:
         if "trade" not in self.case.kinds:

@@ -977,7 +977,7 @@ def test_a_pass_and_what_it_opens() -> None:
 
 
 INVALID_CRUMB = {"finance": {"result": None, "error": {"code": "Unauthorized", "description": "Invalid Crumb"}}}
-NO_QUOTES = {"quoteResponse": {"result": [], "error": None}}
+NO_QUOTES: dict[str, Any] = {"quoteResponse": {"result": [], "error": None}}
 
 
 def test_a_pass_that_worked_is_renewed_at_once_and_one_that_never_did_is_not() -> None:

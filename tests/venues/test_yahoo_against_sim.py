@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -25,8 +25,10 @@ FRIDAY_NS = int(dt.datetime.fromisoformat("2026-11-20T16:00:03+00:00").timestamp
 
 
 @asynccontextmanager
-async def market(faults: str = "", speed: float = 1.0) -> AsyncIterator[tuple[Simulator, HttpWire, Yahoo]]:
-    async with Simulator(start_ns=FRIDAY_NS, faults=faults, speed=speed) as sim:
+async def market(
+    faults: str = "", speed: float = 1.0, start_ns: int = FRIDAY_NS
+) -> AsyncIterator[tuple[Simulator, HttpWire, Yahoo]]:
+    async with Simulator(start_ns=start_ns, faults=faults, speed=speed) as sim:
         wire = HttpWire(sim.venues["yahoo"], "Yahoo", "WatchHamster/test")
         try:
             yield sim, wire, Yahoo()
@@ -71,6 +73,90 @@ async def test_candles_are_what_happened(symbol: str) -> None:
                 for field in ("open", "high", "low", "close"):
                     assert np.float32(row[field]) == np.float32(getattr(candle, field)), (name, field)
             assert not any(candle.closed for at, candle in found.items() if at >= known_until_ns)
+
+
+def moment(text: str) -> int:
+    return int(dt.datetime.fromisoformat(text).timestamp()) * SECOND_NS
+
+
+@pytest.mark.parametrize(
+    ("day", "begins", "ends"),
+    [
+        ("2026-11-20", "09:00", "15:30"),
+        ("2026-11-19", "10:00", "16:30"),  # the exam for the universities
+        ("2026-01-02", "10:00", "15:30"),  # the year's first day
+    ],
+)
+@pytest.mark.parametrize("name", ["1m", "30m", "1h"])
+async def test_seouls_session_is_whole_whatever_the_venues_table_says(
+    day: str, begins: str, ends: str, name: str
+) -> None:
+    """Which says 15:00, while trading goes on until 15:30, and an hour longer on the day of the exam."""
+    frame = timeframe(name)
+    step = frame.approximate_ns
+    since_ns, until_ns = moment(f"{day}T00:00+09:00"), moment(f"{day}T23:00+09:00")
+    start_ns = moment(f"{day}T18:30+09:00")
+    async with market(start_ns=start_ns) as (sim, wire, venue):
+        page = await call(wire, venue.candles("005930.KS", frame, since_ns, sim.now_ns()))
+        opens = [candle.open_ns for candle in page.rows]
+        assert opens[0] == moment(f"{day}T{begins}+09:00")
+        assert moment(f"{day}T{ends}+09:00") - step <= opens[-1] < moment(f"{day}T{ends}+09:00")
+        assert all(candle.closed for candle in page.rows)
+        real = await truth(sim, "005930.KS", name, since_ns, until_ns)
+        assert opens == [row["open_ns"] for row in real]
+
+
+async def test_the_forming_week_has_the_volume_of_its_days_and_of_today() -> None:
+    async with market() as (sim, wire, venue):
+        now_ns = sim.now_ns()
+        week = timeframe("1w")
+        page = await call(wire, venue.candles("AAPL", week, now_ns - 30 * DAY_NS, now_ns))
+        days = await call(wire, venue.candles("AAPL", timeframe("1d"), page.rows[-1].open_ns, now_ns))
+        forming = page.rows[-1]
+        assert len(days.rows) == 5 and not forming.closed and not days.rows[-1].closed
+        before = sum(day.volume or 0 for day in days.rows[:-1])
+        assert before < (forming.volume or 0) <= sum(day.volume or 0 for day in days.rows)
+        assert (forming.volume or 0) - before > 0.9 * (days.rows[-1].volume or 0)
+        assert forming.high == max(day.high for day in days.rows)
+
+
+async def test_a_halted_symbol_stands_still_and_its_quote_says_so() -> None:
+    """Until trading goes on: then the stream does, and of what was not told nothing is."""
+    frames: list[bytes | str] = []
+    async with market("yahoo.halt:AAPL", speed=20.0) as (sim, wire, venue):
+        while (admission := venue.admission(sim.now_ns())) is not None:
+            await call(wire, admission)
+        stream = await wire.open(venue.stream_url(wire.base_url), frames.append, timeout_s=5)
+        wants = [Subscription("ticker", "AAPL"), Subscription("ticker", "BTC-USD")]
+        for frame in venue.subscribe(wants, "t"):
+            await stream.send(frame)
+        halted, other = await call(wire, venue.tickers(["AAPL", "BTC-USD"]))
+        await until(lambda: len(decoded(venue, frames, sim)) >= 5)
+        assert halted.state == "HALTED" and other.state == "REGULAR"
+        assert {e.instrument for e in decoded(venue, frames, sim)} == {"yahoo:BTC-USD"}
+        since_ns = venue.session("AAPL", sim.now_ns()).halted_ns
+        assert since_ns == halted.event_ns
+        again, _ = await call(wire, venue.tickers(["AAPL", "BTC-USD"]))
+        assert (again.price, again.event_ns, again.state) == (halted.price, halted.event_ns, "HALTED")
+        minute = timeframe("1m")
+        await until(lambda: sim.now_ns() >= since_ns + 150 * SECOND_NS)
+        page = await call(wire, venue.candles("AAPL", minute, since_ns - 600 * SECOND_NS, sim.now_ns()))
+        assert page.rows[-1].open_ns == minute.open_ns(since_ns)
+        sim.exchange.faults.clear()
+        await until(lambda: any(e.instrument == "yahoo:AAPL" for e in decoded(venue, frames, sim)))
+        assert venue.session("AAPL", sim.now_ns()).halted_ns is None
+        await stream.close()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not holds():  # noqa: ASYNC110 (what a simulator in this loop does tells nobody)
+            await asyncio.sleep(0.05)
+
+
+def decoded(venue: Yahoo, frames: list[bytes | str], sim: Simulator) -> list[Ticker]:
+    events = [event for frame in list(frames) for event in venue.decode(frame, sim.now_ns())]
+    return [event for event in events if isinstance(event, Ticker)]
 
 
 async def test_what_rest_knows_of_instruments() -> None:

@@ -659,7 +659,7 @@ class Feed:
 
     async def _tickers(self, symbols: Sequence[str], priority: Priority) -> list[Ticker]:
         """The summaries of all the symbols that the venue knows. One it does not know would spoil a whole call."""
-        if len(symbols) > self.venue.tickers_a_call:
+        if symbols:
             await self._caller.prepare()
         size = self.venue.tickers_a_call
         batches = [list(symbols[i : i + size]) for i in range(0, len(symbols), size)]
@@ -825,7 +825,6 @@ class Feed:
                 quiet = [tape.symbol for tape in self._tapes.values() if not tape.is_ahead()]
                 self._want_settled(busy, "bulk")
                 if "trade" not in self.venue.kinds:
-                    await self._caller.prepare()
                     quiet = self._longest_unheard()
                 try:
                     for ticker in await self._tickers(

@@ -8,12 +8,16 @@ Adding a venue. Write `venues/<name>.py` with a class that has what `core.ports.
    venue's own errors, nothing for acknowledgements. Never a guess: a value that was not said is None.
 3. *Queries*: `markets`, `tickers`, `books`, `trades`, `candles`, each a `Request` with the function that reads its
    answer. What the venue does not have raises `UsageError` (`not_offered`). Whatever is no data becomes a typed error;
-   a `Page` never claims to know more than its answer proves.
-4. *Manners*: `quotas` by rate-limit group, and a `FeedPolicy` with every interval; nobody else has timings.
-5. *Sessions*, where the market closes: `session`, by `calendars.calendar_of` with an exchange's hours of
-   `core.sessions.MARKETS`. A market that never closes answers None.
+   a `Page` never claims to know more than its answer proves. `served_since_ns` says how far back bars go, `described`
+   what a symbol alone tells.
+4. *Manners*: `quotas` by rate-limit group, a `Request`'s `life_s` where the venue lets answers be kept, and a
+   `FeedPolicy` with every interval; nobody else has timings.
+5. *Sessions*, where the market closes: `session` and `grid`, by `calendars.calendar_of` with an exchange's hours of
+   `core.sessions.MARKETS`; such a venue is `core.ports.Calendared`. One that never closes has no session and the grid
+   of UTC.
 6. *What there is*: `kinds`. A venue without trades streams its own open minute as a provisional candle, and is asked
-   for the closed ones. A venue that lists no whole market also has what `core.ports.Searched` asks for.
+   for the closed ones. What only some venues have are protocols of `core.ports`, each used wherever it is there:
+   `Searched` lists no whole market, `Distributing` has dividends and splits, `Guarded` has a pass that shortens calls.
 
 Name it in `services.VENUES` and `FEES`, and give it a setting `<name>_url`.
 

@@ -1202,6 +1202,13 @@ class Yahoo:
         current = meta.currentTradingPeriod
         if current is not None and current.regular is not None and current.regular.end > current.regular.start:
             calendar.tell(_segments(current), _date_ns(response))
+        before: dict[dt.date, list[Segment]] = {}
+        for segment in _periods(meta.tradingPeriods):
+            before.setdefault(calendar.day(segment.since_ns), []).append(segment)
+        for day, told in before.items():
+            regular = tuple(segment for segment in told if segment.phase == "regular")
+            if day < max(before) and regular and regular != calendar.regular(day):
+                calendar.tell(told)  # of past days, too, its word is better than our tables
         return known
 
     def _read_quote(self, symbol: str, response: Response) -> Quote:
