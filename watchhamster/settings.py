@@ -125,6 +125,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     unit: str = ""
     shape: Callable[[str], object] | None = None  # raises ValueError for text it cannot read
     example: str = ""  # of the shape
+    at_start: bool = False  # read when the program starts: a new value holds from the next start on
 
     @property
     def type(self) -> type[bool] | type[int] | type[float] | type[str]:
@@ -284,7 +285,7 @@ TABLE: Mapping[str, Setting] = {
             unit="%",
             description=Text("The size of every text."),
         ),
-        Setting(name="compact_rows", default=False, description=Text("Lower rows in lists.")),
+        Setting(name="compact_rows", at_start=True, default=False, description=Text("Lower rows in lists.")),
         Setting(name="flash", default=True, description=Text("A changed price flashes its cell for a moment.")),
         Setting(name="sounds", default=True, description=Text("Alerts make a sound.")),
         Setting(name="notifications", default=True, description=Text("Alerts show a desktop notification.")),
@@ -306,6 +307,7 @@ TABLE: Mapping[str, Setting] = {
         Setting(name="start_at_login", default=False, description=Text("Start, minimised, when you log in.")),
         Setting(
             name="upbit_url",
+            at_start=True,
             default="",
             shape=_url,
             example="https://api.upbit.com",
@@ -313,6 +315,7 @@ TABLE: Mapping[str, Setting] = {
         ),
         Setting(
             name="yahoo_url",
+            at_start=True,
             default="",
             shape=_url,
             example="https://query2.finance.yahoo.com",
@@ -327,6 +330,7 @@ TABLE: Mapping[str, Setting] = {
         ),
         Setting(
             name="alert_lifetime_minutes",
+            at_start=True,
             default=10,
             minimum=1,
             maximum=1440,
@@ -335,6 +339,7 @@ TABLE: Mapping[str, Setting] = {
         ),
         Setting(
             name="fold_seconds",
+            at_start=True,
             default=60,
             minimum=0,
             maximum=3600,
@@ -343,6 +348,7 @@ TABLE: Mapping[str, Setting] = {
         ),
         Setting(
             name="credentials_in",
+            at_start=True,
             default="auto",
             choices=("auto", "keyring", "vault"),
             description=Text("Where secrets are kept; automatic takes the system's keyring, else an encrypted file."),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from PySide6.QtCore import QEvent, Qt
-from PySide6.QtGui import QAccessible
+from PySide6.QtGui import QAccessible, QKeySequence
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QWidget
 
@@ -600,5 +600,55 @@ def test_rules_that_are_no_price_alert_draw_no_line(inside: Any, engine: FakeEng
 
     async def steps(s: Session) -> None:
         assert s.chart._lines == {}
+
+    inside(steps)
+
+
+def test_a_key_can_be_changed_is_kept_and_belongs_to_one_action(
+    inside: Any, engine: FakeEngine, tmp_path: Path
+) -> None:
+    async def first(s: Session) -> None:
+        keys = s.settings.keys
+        theme_key, palette = s.shell.action("theme"), s.shell.action("palette")
+        keys._take(theme_key, QKeySequence("Ctrl+K"))
+        assert "Ctrl+K is already the key of: Commands." in keys.problem()
+        assert theme_key.shortcut().isEmpty() and palette.shortcut() == QKeySequence("Ctrl+K")
+        field = keys._fields["theme"][1]
+        field.setKeySequence(QKeySequence("Ctrl+T"))
+        field.editingFinished.emit()
+        keys._take(palette, QKeySequence())  # none at all is a choice, too
+        assert theme_key.shortcut() == QKeySequence("Ctrl+T") and not keys.problem()
+        await settled(s.errands)
+
+    async def second(s: Session) -> None:
+        assert s.shell.action("theme").shortcut() == QKeySequence("Ctrl+T")
+        assert s.shell.action("palette").shortcut().isEmpty()
+        _label, _field, reset = s.settings.keys._fields["palette"]
+        reset.click()
+        assert s.shell.action("palette").shortcut() == QKeySequence("Ctrl+K")
+        s.settings.search.setText("keys")
+        assert not s.settings.keys.isHidden()
+
+    inside(first, home=tmp_path)
+    inside(second, home=tmp_path)
+
+
+def test_a_setting_that_is_read_at_the_start_says_so(inside: Any) -> None:
+    async def steps(s: Session) -> None:
+        later = "A change holds from the next start on."
+        assert s.settings.row("upbit_url").found_by().endswith(later)
+        assert later not in s.settings.row("theme").found_by()
+
+    inside(steps)
+
+
+def test_a_message_moves_nothing(inside: Any) -> None:
+    async def steps(s: Session) -> None:
+        await asyncio.sleep(0.02)
+        before = s.chart.size()
+        s.shell.messages.say(lambda: "Something was said.", act=lambda: "Undo")
+        await asyncio.sleep(0.02)
+        assert s.shell.messages.isVisible() and s.chart.size() == before
+        s.shell.messages.finish()
 
     inside(steps)

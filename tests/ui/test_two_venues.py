@@ -331,7 +331,7 @@ def test_in_place_of_book_and_trades_stand_the_quote_and_the_news(inside: Any, s
         shares.share("AAPL", 265.125, "POST", regular=262.5)
         for _beat in range(2):
             s.bridge.beat()
-        assert "after-market 265.12  +1.00 %" in s.quote.summary()
+        assert "After-market 265.12  +1.00 %" in s.quote.summary()
         s.choose("upbit:KRW-BTC")
         assert s.book.isVisible() and s.tape.isVisible()
         assert s.desk.dock("order-book").windowTitle() == "Order book"

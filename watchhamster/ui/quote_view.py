@@ -122,7 +122,8 @@ class QuoteView(Translated, QWidget):
         if ticker.regular is not None:
             extended = ticker.price / ticker.regular - 1
             told = f"{self._price(ticker.price)}  {fmt.percent(extended, arrow=False)}"
-            rows.append((phase_of(ticker.state), told, extended))
+            phase = phase_of(ticker.state)
+            rows.append((phase[:1].upper() + phase[1:], told, extended))
         if ticker.open is not None:
             rows.append((_("Open"), self._price(ticker.open), None))
         if ticker.previous_close is not None:

@@ -62,7 +62,7 @@ SLOW_MS = 1000
 AWAY_EVERY = 5  # slow beats
 LAST_TURNS = 25  # of 20 ms: errands that are done after the window was left
 DRAG_TRY_MS = 250
-LAYOUT = "desk"
+LAYOUT, KEYS = "desk", "keys"
 YEAR_NS = 364 * 86400 * SECOND_NS
 NEWS_NS = 600 * SECOND_NS  # news are asked for again after this
 
@@ -124,13 +124,11 @@ class Session(QObject):
         self.desk.dock("watch-list").add_tool("plus", lambda: _("Add an instrument…"), self._search_to_add)
         self.alerts_page = AlertsPage(self.rules, self.alerts, engine, errands)
         self.system = SystemPage(engine, self.bridge, self.system_log)
-        self.settings = SettingsPage(engine, errands)
         for name, page in (
             ("desk", self.desk),
             ("watch", self.tree),
             ("alerts", self.alerts_page),
             ("system", self.system),
-            ("settings", self.settings),
         ):
             shell.add_page(name, page)
         self.desk.setFocusProxy(self.chart)
@@ -140,8 +138,11 @@ class Session(QObject):
         shell.top.search.setEnabled(True)
         shell.top.timeframes.setEnabled(True)
         self._name_panels()
-        self._wire()
         self._actions()
+        self.settings = SettingsPage(engine, errands, shell.actions())
+        self.settings.keys.changed.connect(self._keep_keys)
+        shell.add_page("settings", self.settings)
+        self._wire()
         self._slow = QTimer(self)
         self._slow.setInterval(SLOW_MS)
         self._slow.timeout.connect(self.slow_beat)
@@ -167,6 +168,8 @@ class Session(QObject):
     async def _first_look(self) -> None:
         saved = await self.engine.layout(LAYOUT)
         place: dict[str, str] = json.loads(saved) if saved else {}
+        keys = await self.engine.layout(KEYS)
+        self.settings.keys.use(json.loads(keys) if keys else {})
         self._adjusted_ones = set(place.get("adjusted", "").split())
         self.lookup.known = await self.engine.instruments()
         self.watch_list.read()
@@ -188,6 +191,9 @@ class Session(QObject):
         self.engine.on_notify = self._notify
         await self._ask_away()
         self.slow_beat()
+
+    def _keep_keys(self, keys: dict[str, str]) -> None:
+        self.errands.run(self, self.engine.save_layout(KEYS, json.dumps(keys).encode() if keys else None))
 
     async def _ask_away(self) -> None:
         away = await self.engine.away()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QSignalBlocker, Qt, QTimer, Signal
+from PySide6.QtGui import QAction, QKeySequence
 from PySide6.QtWidgets import (
     QCheckBox,
     QComboBox,
     QFileDialog,
     QFrame,
+    QGridLayout,
     QHBoxLayout,
+    QKeySequenceEdit,
     QLabel,
     QLineEdit,
     QProgressBar,
@@ -124,7 +127,7 @@ class SettingsPage(Translated, QWidget):
 
     restored = Signal()
 
-    def __init__(self, engine: Engine, errands: Errands) -> None:
+    def __init__(self, engine: Engine, errands: Errands, actions: Sequence[QAction] = ()) -> None:
         super().__init__()
         self._engine, self._errands = engine, errands
         self._rows: dict[str, SettingRow] = {}
@@ -168,6 +171,9 @@ class SettingsPage(Translated, QWidget):
                 self.channels = ChannelsBox(engine, errands)
                 rows.append(self.channels)
                 self._column.addWidget(self.channels)
+        self.keys = KeysBox(actions)
+        self._head(lambda: _("Keys"), [self.keys])
+        self._column.addWidget(self.keys)
         self._column.addStretch(1)
         self._scroll = scroll = QScrollArea()
         scroll.setFrameShape(QFrame.Shape.NoFrame)
@@ -230,7 +236,11 @@ class SettingsPage(Translated, QWidget):
             whole = bool(query) and rank(query, title()) is not None
             shown = 0
             for row in rows:
-                found = row.found_by() if isinstance(row, SettingRow | BackupRow | ChannelsBox | HistoryUsage) else ""
+                found = (
+                    row.found_by()
+                    if isinstance(row, SettingRow | BackupRow | ChannelsBox | HistoryUsage | KeysBox)
+                    else ""
+                )
                 fits = not query.strip() or whole or query.casefold().strip() in found.casefold()
                 row.setVisible(fits)
                 shown += fits
@@ -287,14 +297,14 @@ class SettingRow(Translated, QWidget):
         """Everything it says."""
         setting = self.setting
         self._title.setText(title_of(setting))
-        self._small.setText(
-            _("{description} Default: {default}. Kept in {place} as {name}.").format(
-                description=say(setting.description),
-                default=self._say_value(setting.default),
-                place="watchhamster.db",
-                name=setting.name,
-            )
+        told = _("{description} Default: {default}. Kept in {place} as {name}.").format(
+            description=say(setting.description),
+            default=self._say_value(setting.default),
+            place="watchhamster.db",
+            name=setting.name,
         )
+        later = _("A change holds from the next start on.")
+        self._small.setText(f"{told} {later}" if setting.at_start else told)
         self._reset.setText(_("Default"))
         self._reset.setAccessibleName(_("{name}: back to its default").format(name=title_of(setting)))
         self.control.setAccessibleName(title_of(setting))
@@ -396,6 +406,101 @@ class SettingRow(Translated, QWidget):
         self._problem.setStyleSheet(f"color: {t.sign('critical').colour.name()};")
         if not isinstance(self.control, QCheckBox):
             self.control.setFixedWidth(t.px(230))
+
+
+class KeysBox(Translated, QWidget):
+    """Every action of the window with its key, to be changed. A key belongs to one action."""
+
+    changed = Signal(dict)  # action name -> key, those only that are not the default
+
+    def __init__(self, actions: Sequence[QAction]) -> None:
+        super().__init__()
+        self._actions = [action for action in actions if action.objectName()]
+        self._problem = QLabel()
+        self._problem.setWordWrap(True)
+        self._problem.hide()
+        self._fields: dict[str, tuple[QLabel, QKeySequenceEdit, QPushButton]] = {}
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setHorizontalSpacing(theme.AROUND)
+        grid.setColumnStretch(0, 1)
+        for row, action in enumerate(self._actions):
+            label, field, reset = QLabel(), QKeySequenceEdit(), QPushButton()
+            field.setMaximumSequenceLength(1)
+            field.setClearButtonEnabled(True)
+            label.setBuddy(field)
+            field.editingFinished.connect(lambda action=action, field=field: self._take(action, field.keySequence()))
+            reset.clicked.connect(lambda _on=False, action=action: self._take(action, _default_key(action)))
+            self._fields[action.objectName()] = (label, field, reset)
+            for column, widget in enumerate((label, reset, field)):
+                grid.addWidget(widget, row, column)
+        grid.addWidget(self._problem, len(self._actions), 0, 1, 3)
+        theme.changed.connect(self._themed)
+        self._themed()
+        self.words()
+
+    def words(self) -> None:
+        """Titles of actions and what the keys are now."""
+        for action in self._actions:
+            label, field, reset = self._fields[action.objectName()]
+            title = str(action.property("title")())
+            label.setText(title)
+            field.setAccessibleName(title)
+            reset.setText(_("Default"))
+            reset.setAccessibleName(_("{name}: back to its default").format(name=title))
+        self._show()
+
+    def use(self, keys: Mapping[str, str]) -> None:
+        """Give actions the keys that were kept, all others their default."""
+        for action in self._actions:
+            kept = keys.get(action.objectName())
+            action.setShortcut(_default_key(action) if kept is None else QKeySequence(kept))
+        self._show()
+
+    def found_by(self) -> str:
+        """What the search looks at."""
+        return " ".join([_("Keys"), *(action.text() for action in self._actions)])
+
+    def problem(self) -> str:
+        """Why the last key was refused."""
+        return self._problem.text()
+
+    def _take(self, action: QAction, key: QKeySequence) -> None:
+        """Give an action a key, unless another has it."""
+        other = next((a for a in self._actions if a is not action and not key.isEmpty() and a.shortcut() == key), None)
+        if other is not None:
+            text = _("{key} is already the key of: {action}.").format(
+                key=key.toString(QKeySequence.SequenceFormat.NativeText), action=other.text()
+            )
+            self._problem.setText(f"{theme.current().sign('warning').glyph} {text}")
+            self._problem.show()
+            self._show()
+            return
+        self._problem.clear()
+        self._problem.hide()
+        if key != action.shortcut():
+            action.setShortcut(key)
+            self.changed.emit(
+                {a.objectName(): a.shortcut().toString() for a in self._actions if a.shortcut() != _default_key(a)}
+            )
+        self._show()
+
+    def _show(self) -> None:
+        for action in self._actions:
+            _label, field, reset = self._fields[action.objectName()]
+            with QSignalBlocker(field):
+                field.setKeySequence(action.shortcut())
+            reset.setVisible(action.shortcut() != _default_key(action))
+
+    def _themed(self) -> None:
+        t = theme.current()
+        self._problem.setStyleSheet(f"color: {t.sign('warning').colour.name()};")
+        for _label, field, _reset in self._fields.values():
+            field.setFixedWidth(t.px(230))
+
+
+def _default_key(action: QAction) -> QKeySequence:
+    return QKeySequence(str(action.property("default_key") or ""))
 
 
 class HistoryUsage(Translated, QWidget):
