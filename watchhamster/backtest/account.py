@@ -161,6 +161,8 @@ class Account:
     def _load(self, number: int, bar: Bar) -> None:
         """Put a bar and what the strategy says at its close into the instrument's block."""
         x, plan, b = self._x, self.plan, k.BLOCKS + number * k.BLOCK
+        x[k.BLOCKS + len(self.instruments) * k.BLOCK + int(x[k.AWAKEN])] = b
+        x[k.AWAKEN] += 1.0
         x[b + k.ROW] = bar.open_ns // _ROW_NS
         x[b + k.OPENED], x[b + k.HIGH], x[b + k.LOW], x[b + k.CLOSE] = bar.open, bar.high, bar.low, bar.close
         x[b + k.VOLUME] = bar.volume or 0.0

@@ -113,32 +113,35 @@ PASS: Final = 7  # counts the passes over pending entries
 WORTH: Final = 8  # equity when this bar's entries are sized
 EQUITY: Final = 9  # at the last close
 INVESTED: Final = 10  # value of the positions at the last close, absolute
+AWAKEN: Final = (
+    11  # instruments whose bar of this moment is looked at; their blocks' places are listed after the blocks
+)
 # the strategy
-P_INSTRUMENTS: Final = 11
-P_SIZE_MODE: Final = 12
-P_SIZE: Final = 13  # a share (0.01 is one percent), money, or an amount
-P_ATR_MULTIPLE: Final = 14  # of volatility sizes
-P_STOP: Final = 15  # percent, 0: none
-P_STOP_ATR: Final = 16  # as many ATR, 0: none
-P_TRAIL: Final = 17
-P_ARM: Final = 18
-P_BREAK_EVEN: Final = 19
-P_MAX_BARS: Final = 20
-P_COOLDOWN: Final = 21
-P_MAX_ENTRIES: Final = 22
-P_ORDER: Final = 23  # MARKET, LIMIT, STOP_ORDER
-P_VALID: Final = 24  # bars that a limit or stop order waits, 0: until it is replaced
-P_MAX_POSITIONS: Final = 25  # 0: any
-P_SLIP: Final = 26  # fraction
-P_SLIP_TICKS: Final = 27
-P_VOLUME_SHARE: Final = 28  # 0: no cap
-P_BORROW: Final = 29  # fraction a bar
-P_LONG_EXITS: Final = 30  # masks of the signal's bits
-P_SHORT_EXITS: Final = 31
-P_GUARDED: Final = 32  # 1: there are stops or targets of any kind
-P_LEGS: Final = 33  # how many targets
-P_WALKED: Final = 34  # 1: a trail or break-even is walked over finer bars
-P_SHARES: Final = 35  # of each exit, EXITS_MAX places
+P_INSTRUMENTS: Final = 12
+P_SIZE_MODE: Final = 13
+P_SIZE: Final = 14  # a share (0.01 is one percent), money, or an amount
+P_ATR_MULTIPLE: Final = 15  # of volatility sizes
+P_STOP: Final = 16  # percent, 0: none
+P_STOP_ATR: Final = 17  # as many ATR, 0: none
+P_TRAIL: Final = 18
+P_ARM: Final = 19
+P_BREAK_EVEN: Final = 20
+P_MAX_BARS: Final = 21
+P_COOLDOWN: Final = 22
+P_MAX_ENTRIES: Final = 23
+P_ORDER: Final = 24  # MARKET, LIMIT, STOP_ORDER
+P_VALID: Final = 25  # bars that a limit or stop order waits, 0: until it is replaced
+P_MAX_POSITIONS: Final = 26  # 0: any
+P_SLIP: Final = 27  # fraction
+P_SLIP_TICKS: Final = 28
+P_VOLUME_SHARE: Final = 29  # 0: no cap
+P_BORROW: Final = 30  # fraction a bar
+P_LONG_EXITS: Final = 31  # masks of the signal's bits
+P_SHORT_EXITS: Final = 32
+P_GUARDED: Final = 33  # 1: there are stops or targets of any kind
+P_LEGS: Final = 34  # how many targets
+P_WALKED: Final = 35  # 1: a trail or break-even is walked over finer bars
+P_SHARES: Final = 36  # of each exit, EXITS_MAX places
 P_TARGETS: Final = P_SHARES + EXITS_MAX  # percent and share of each leg, LEGS_MAX places each
 BLOCKS: Final = P_TARGETS + 2 * LEGS_MAX
 # an instrument's block: the venue, the state, the bar
@@ -536,10 +539,12 @@ def _worth(x: Numbers) -> float:
 def _entries(x: Numbers, tape: Numbers, at_open: bool) -> None:
     """Fill pending entries of the instruments that have a bar, best score first, then in list order."""
     x[PASS] += 1.0
+    listed = BLOCKS + int(x[P_INSTRUMENTS]) * BLOCK
     while True:
         best = -1
-        for b in range(BLOCKS, BLOCKS + int(x[P_INSTRUMENTS]) * BLOCK, BLOCK):
-            if x[b + ORDER] == 0.0 or x[b + ORDER_SEEN] == x[PASS] or x[b + ROW] < 0.0:
+        for place in range(listed, listed + int(x[AWAKEN])):
+            b = int(x[place])
+            if x[b + ORDER] == 0.0 or x[b + ORDER_SEEN] == x[PASS]:
                 continue
             if best < 0 or x[b + ORDER_SCORE] > x[best + ORDER_SCORE]:
                 best = b
@@ -587,6 +592,29 @@ def _level(x: Numbers, b: int, side: float) -> tuple[float, int]:
     return level, why
 
 
+def _target(x: Numbers, b: int, mean: float, side: float, leg: int) -> float:
+    """The price of a leg's limit order."""
+    return _on_grid(x, b, mean * (100.0 + side * x[P_TARGETS + 2 * leg]) / 100.0, side > 0.0)
+
+
+def _targets(x: Numbers, tape: Numbers, b: int, side: float, seen: float, price: float) -> None:
+    """Fill the legs whose target has been seen: at a price, or (0) at the target."""
+    legs = int(x[P_LEGS])
+    while x[b + LEG] < legs and x[b + QTY] != 0.0:
+        leg = int(x[b + LEG])
+        target = _target(x, b, x[b + MEAN], side, leg)
+        if side * seen < side * target:
+            return
+        at = price if price != 0.0 else target
+        wanted = abs(x[b + QTY])
+        if leg + 1 < legs:
+            wanted = min(wanted, _partly(x, b, x[b + ENTERED] * x[P_TARGETS + 2 * leg + 1], at))
+        if wanted > 0.0 and _leave(x, tape, b, wanted, at, True, TARGET) < wanted:
+            return  # the traded volume was not enough: the order goes on resting
+        if x[b + QTY] != 0.0:
+            x[b + LEG] = leg + 1
+
+
 def _protect(
     x: Numbers,
     tape: Numbers,
@@ -618,29 +646,6 @@ def _protect(
         _leave_all(x, tape, b, level if why == LIQUIDATED else _slipped(x, b, level, -side), why)
         return
     _targets(x, tape, b, side, c if fresh == 2.0 else favour, 0.0)
-
-
-def _target(x: Numbers, b: int, mean: float, side: float, leg: int) -> float:
-    """The price of a leg's limit order."""
-    return _on_grid(x, b, mean * (100.0 + side * x[P_TARGETS + 2 * leg]) / 100.0, side > 0.0)
-
-
-def _targets(x: Numbers, tape: Numbers, b: int, side: float, seen: float, price: float) -> None:
-    """Fill the legs whose target has been seen: at a price, or (0) at the target."""
-    legs = int(x[P_LEGS])
-    while x[b + LEG] < legs and x[b + QTY] != 0.0:
-        leg = int(x[b + LEG])
-        target = _target(x, b, x[b + MEAN], side, leg)
-        if side * seen < side * target:
-            return
-        at = price if price != 0.0 else target
-        wanted = abs(x[b + QTY])
-        if leg + 1 < legs:
-            wanted = min(wanted, _partly(x, b, x[b + ENTERED] * x[P_TARGETS + 2 * leg + 1], at))
-        if wanted > 0.0 and _leave(x, tape, b, wanted, at, True, TARGET) < wanted:
-            return  # the traded volume was not enough: the order goes on resting
-        if x[b + QTY] != 0.0:
-            x[b + LEG] = leg + 1
 
 
 def _walk(x: Numbers, tape: Numbers, b: int, fine: Sequence[float]) -> None:
@@ -679,13 +684,14 @@ def _inside(x: Numbers, tape: Numbers, b: int, fine: Sequence[float]) -> None:
 
 def trade(x: Numbers, tape: Numbers, fine: Sequence[float]) -> None:
     """Open, gap and inside of the bars that stand in the blocks."""
-    blocks = range(BLOCKS, BLOCKS + int(x[P_INSTRUMENTS]) * BLOCK, BLOCK)
-    if x[P_VOLUME_SHARE] != 0.0:
-        for b in blocks:
-            x[b + USED] = 0.0
+    listed = BLOCKS + int(x[P_INSTRUMENTS]) * BLOCK
+    places = range(listed, listed + int(x[AWAKEN]))
+    for place in places:
+        x[int(x[place]) + USED] = 0.0
     if x[OUTS] > 0.0:
-        for b in blocks:
-            if x[b + OUT] != 0.0 and x[b + ROW] >= 0.0:
+        for place in places:
+            b = int(x[place])
+            if x[b + OUT] != 0.0:
                 _leave_at_open(x, tape, b)
     if x[ORDERS] > 0.0:
         x[WORTH] = _worth(x)
@@ -693,8 +699,9 @@ def trade(x: Numbers, tape: Numbers, fine: Sequence[float]) -> None:
         if x[ORDERS] > 0.0 and x[P_ORDER] != MARKET:
             _entries(x, tape, False)
     if x[OPEN] > 0.0:
-        for b in blocks:
-            if x[b + QTY] != 0.0 and x[b + ROW] >= 0.0:
+        for place in places:
+            b = int(x[place])
+            if x[b + QTY] != 0.0:
                 _inside(x, tape, b, fine)
 
 
@@ -810,10 +817,9 @@ def _settle(x: Numbers, b: int) -> None:
 
 def close(x: Numbers, tape: Numbers) -> None:
     """Mark the account at the closes, then decide."""
-    blocks = range(BLOCKS, BLOCKS + int(x[P_INSTRUMENTS]) * BLOCK, BLOCK)
-    for b in blocks:
-        if x[b + ROW] < 0.0:
-            continue
+    listed = BLOCKS + int(x[P_INSTRUMENTS]) * BLOCK
+    for place in range(listed, listed + int(x[AWAKEN])):
+        b = int(x[place])
         if x[b + QTY] != 0.0:
             x[b + LAST] = x[b + CLOSE]
             if x[b + QTY] < 0.0:
@@ -826,8 +832,9 @@ def close(x: Numbers, tape: Numbers) -> None:
         x[b + ROW] = NO_BAR
     equity = x[CASH]
     invested = 0.0
+    x[AWAKEN] = 0.0
     if x[OPEN] > 0.0:
-        for b in blocks:
+        for b in range(BLOCKS, listed, BLOCK):
             if x[b + QTY] != 0.0:
                 value = x[b + QTY] * x[b + LAST]
                 equity += value - x[b + ACCRUED]
@@ -870,8 +877,10 @@ class Curve(NamedTuple):
 
 
 def load(m: Market, x: Numbers, b: int, j: int) -> None:
-    """Put a row into its instrument's block."""
+    """Put a row into its instrument's block, and it on the list of those that are looked at."""
     _, opens, high, low, closes, volume, signals, long_price, short_price, atr, score, fine_from, fine_to, _ = m
+    x[BLOCKS + int(x[P_INSTRUMENTS]) * BLOCK + int(x[AWAKEN])] = b
+    x[AWAKEN] += 1.0
     x[b + ROW] = j
     x[b + OPENED] = opens[j]
     x[b + HIGH] = high[j]
@@ -892,6 +901,57 @@ def load(m: Market, x: Numbers, b: int, j: int) -> None:
         x[b + FINE_TO] = fine_to[j]
 
 
+def _glide(t: int, until: int, m: Market, x: Numbers, curve: Curve) -> int:
+    """Carry a single instrument through its quiet bars; returns the first moment that is not. The same as in `run`."""
+    rows, _, high, low, closes, _, signals, _, _, _, _, _, _, _ = m
+    equities, investments, positions = curve
+    b = BLOCKS
+    cash = x[CASH]
+    if x[b + BUSY] == IDLE:
+        while t < until and signals[rows[t]] == 0:
+            equities[t] = cash
+            investments[t] = 0.0
+            positions[t] = 0
+            t += 1
+        x[EQUITY] = cash
+        x[INVESTED] = 0.0
+        return t
+    if x[b + BUSY] != CALM:
+        return t
+    rising = x[P_TRAIL] != 0.0 or x[P_BREAK_EVEN] != 0.0
+    size = x[b + QTY]
+    mask = int(x[b + MASK])
+    ceiling = x[b + CEILING]
+    floor = x[b + FLOOR]
+    peak = x[b + PEAK]
+    begun = t
+    most = x[b + UNTIL] - x[b + HELD] - 1.0
+    end = until if most > until - t else t + int(most)
+    while t < end:
+        j = rows[t]
+        if low[j] <= floor or high[j] >= ceiling or (signals[j] != 0 and int(signals[j]) & mask):
+            break
+        if high[j] > peak:
+            peak = high[j]
+            if rising:
+                x[b + PEAK] = peak
+                level, why = _level(x, b, 1.0)
+                floor = level if why >= 0 else 0.0
+        value = size * closes[j]
+        equities[t] = cash + value
+        investments[t] = value
+        positions[t] = 1
+        t += 1
+    if t > begun:
+        x[b + PEAK] = peak
+        x[b + FLOOR] = floor
+        x[b + HELD] += t - begun
+        x[b + LAST] = closes[rows[t - 1]]
+        x[EQUITY] = equities[t - 1]
+        x[INVESTED] = investments[t - 1]
+    return t
+
+
 def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Curve) -> int:
     """Live through moments; returns the first that was not, because the tape has no room for another one.
 
@@ -902,10 +962,14 @@ def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Cur
     rising = x[P_TRAIL] != 0.0 or x[P_BREAK_EVEN] != 0.0
     rows, _, high, low, closes, _, signals, _, _, _, _, _, _, fine = m
     equities, investments, positions = curve
-    for t in range(since, until):
+    t = since
+    while t < until:
         if x[TAPED] > full:
             return t
-        awake = False
+        if count == 1:
+            t = _glide(t, until, m, x, curve)
+            if t == until:
+                break
         equity = x[CASH]
         invested = 0.0
         for k in range(count):
@@ -921,7 +985,6 @@ def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Cur
             elif busy == IDLE:
                 if signals[j] != 0:
                     load(m, x, b, j)
-                    awake = True
             elif (
                 busy == CALM
                 and low[j] > x[b + FLOOR]
@@ -943,8 +1006,7 @@ def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Cur
                 invested += value
             else:
                 load(m, x, b, j)
-                awake = True
-        if awake:
+        if x[AWAKEN] > 0.0:
             trade(x, tape, fine)
             close(x, tape)
         else:
@@ -953,6 +1015,7 @@ def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Cur
         equities[t] = x[EQUITY]
         investments[t] = x[INVESTED]
         positions[t] = x[OPEN]
+        t += 1
     return until
 
 
@@ -990,10 +1053,14 @@ def compiled() -> Kernel:
     import numba
 
     names: dict[str, Any] = dict(globals())
-    outer = Kernel._fields
     for name, function in list(names.items()):
-        if isinstance(function, FunctionType) and function.__module__ == __name__:
-            options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-            jit = numba.njit(error_model="numpy", **({"cache": True} if name in outer else options))
-            names[name] = jit(FunctionType(function.__code__, names, name, function.__defaults__))
-    return Kernel(*(names[name] for name in outer))
+        if not isinstance(function, FunctionType) or function.__module__ != __name__:
+            continue
+        options: dict[str, Any] = {"cache": True}
+        if name in ("load", "_glide"):  # a call would count references to every column
+            options = {"inline": "always"}
+        elif name not in Kernel._fields:
+            options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+        jit = numba.njit(error_model="numpy", **options)
+        names[name] = jit(FunctionType(function.__code__, names, name, function.__defaults__))
+    return Kernel(*(names[name] for name in Kernel._fields))

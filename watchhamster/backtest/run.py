@@ -533,7 +533,7 @@ class Plan:
         `walked`: there are finer bars.
         """
         s, factor = self.strategy, self.change.costs
-        x = [0.0] * (k.BLOCKS + len(rules) * k.BLOCK)
+        x = [0.0] * (k.BLOCKS + len(rules) * (k.BLOCK + 1))
         entry, protect, costs = s.entry, s.protect, s.costs
         x[k.CASH] = x[k.EQUITY] = cash
         x[k.P_INSTRUMENTS] = len(rules)
