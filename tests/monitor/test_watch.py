@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.formula.series import candles, conditions, hostile_bars, of_closes
 from watchhamster.core.bars import Bars
-from watchhamster.core.market import Candle, FeedChanged, FeedState, Trade
+from watchhamster.core.market import Book, Candle, FeedChanged, FeedState, Trade
 from watchhamster.core.ports import UsageError
 from watchhamster.core.timeframes import SECOND_NS
 from watchhamster.formula import Library
@@ -439,3 +439,24 @@ def test_longer_bars_are_watched_as_they_are_replayed() -> None:
 def test_rules_read_their_own_instrument_only() -> None:
     with pytest.raises(UsageError, match="Other instruments"):
         check(rule('of("upbit:KRW-ETH", close) > 3'))
+
+
+def test_rules_on_the_order_book_and_on_who_trades() -> None:
+    watch = watching(rule("spread > 2 and imbalance < 0 and strength >= 200"))
+    assert set(watch.books()) == {BTC}
+    assert set(watching(rule()).books()) == set()
+
+    def look(minute: int, bid: float, ask: float) -> None:
+        now_ns = (minute + 1) * MINUTE_NS - SECOND_NS
+        watch.observe(Trade(BTC, now_ns, now_ns, f"b{minute}", 10.0, 3.0, "buy"))
+        watch.observe(Trade(BTC, now_ns, now_ns, f"s{minute}", 10.0, 1.0, "sell"))
+        watch.observe(Book(BTC, now_ns, now_ns, True, [(bid, 1.0)], [(ask, 4.0), (ask + 1, 1.0)]))
+
+    look(0, 9.0, 10.0)
+    assert feed_all(watch, bar(0, 10)) == []
+    look(1, 8.0, 11.0)
+    (fired,) = feed_all(watch, bar(1, 10))
+    assert fired.values == {"spread": 3.0, "imbalance": -4 / 6, "strength": 300.0}
+    assert watch.states()[0].state == "firing"
+    feed_all(watch, bar(4, 10))  # the book is too old to say anything
+    assert watch.states()[0].value is None

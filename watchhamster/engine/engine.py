@@ -498,7 +498,8 @@ class Engine:
                         if "trade" in kinds
                         else Subscription("candle", symbol, MINUTE.name)
                     )
-                    if self._focus and self._focus[0] == instrument and "book" in kinds:
+                    shown = self._focus is not None and self._focus[0] == instrument
+                    if "book" in kinds and (shown or instrument in self._watch.books()):
                         wants.append(Subscription("book", symbol))
                     if self._recorded is not None:
                         held = self._recorded.kinds.get(instrument, frozenset())

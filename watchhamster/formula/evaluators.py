@@ -311,7 +311,8 @@ class Program:
 
     `timeframe` is that of the bars that will be given; only formulas with other frames need it. `given` holds the
     frames whose bars have to be given besides (see `others` of `over` and `stepper`, and `Stepper.feed`). `grids` says
-    where an instrument's bars and days begin; the empty name is that of the bars given.
+    where an instrument's bars and days begin; the empty name is that of the bars given. `inputs` are the names of what
+    comes with each bar from elsewhere, live fields included.
     """
 
     def __init__(
@@ -333,6 +334,11 @@ class Program:
         frames = {node.frame for node in self.nodes if node.frame is not None} - {OWN}
         self.frames = sorted(frames, key=lambda f: (f.instrument, f.timeframe))
         self.given = tuple(sorted({Frame(f.instrument) for f in frames if f.instrument}, key=lambda f: f.instrument))
+        self.inputs = frozenset(
+            node.operation.name
+            for node in self.nodes
+            if isinstance(node.operation, Series) and is_input(node.operation)
+        )
         self._place = {node.index: place for place, node in enumerate(self.nodes)}
         self._last_use = {a.index: node.index for node in self.nodes for a in node.arguments}
         self._last_use |= {root.index: -1 for root in roots}
@@ -523,6 +529,11 @@ class Program:
             days = self._days(series)
             return lambda bar: days.of(bar.open_ns)
         return _adjustment if name == "adjustment" else None
+
+
+def is_input(series: Series) -> bool:
+    """Whether it is no column of the bars."""
+    return series.name not in COLUMNS and series.name not in ("open_ns", "day", "adjustment")
 
 
 class Moments:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -34,6 +34,7 @@ from watchhamster.formula import Formula, Library, Stepper, Value, parse
 from watchhamster.monitor.alerts import Alert, Rule, RuleState, Severity
 
 LATE_S = 10.0  # an alert noticed sooner than this after its moment is not late
+FRESH_NS = 60 * SECOND_NS  # an order book older than this says nothing about now
 KEPT_BARS = 600  # kept beyond the warm-up, so that evaluators can be opened again
 WAITING_MAX = 5000  # candles that wait for history; beyond it the oldest go, and count as never seen
 PERIOD_MAX_S = 366 * 86400.0
@@ -195,6 +196,43 @@ class _Saved(msgspec.Struct):
     bar_ns: int | None
 
 
+class _Market:
+    """What rules may read of a market besides its bars, as long as it is fresh."""
+
+    def __init__(self) -> None:
+        self.book: Book | None = None
+        self._day_ns = 0
+        self._bought = self._sold = 0.0
+
+    def trade(self, trade: Trade) -> None:
+        """Count a trade of this UTC day."""
+        day_ns = trade.event_ns - trade.event_ns % (86400 * SECOND_NS)
+        if day_ns > self._day_ns:
+            self._day_ns, self._bought, self._sold = day_ns, 0.0, 0.0
+        if day_ns == self._day_ns:
+            if trade.side == "buy":
+                self._bought += trade.size
+            else:
+                self._sold += trade.size
+
+    def fields(self, at_ns: int) -> dict[str, float]:
+        """Those of `formula.LIVE` that are known at a moment.
+
+        `imbalance` is of the levels the venue shows, `strength` of the trades seen since the UTC day began.
+        """
+        found: dict[str, float] = {}
+        book = self.book
+        if book is not None and book.bids and book.asks and abs(at_ns - book.event_ns) <= FRESH_NS:
+            found["bid"], found["ask"] = bid, ask = book.bids[0][0], book.asks[0][0]
+            found["spread"] = ask - bid
+            wanted, offered = sum(size for _, size in book.bids), sum(size for _, size in book.asks)
+            if wanted + offered > 0:
+                found["imbalance"] = (wanted - offered) / (wanted + offered)
+        if self._sold > 0 and 0 <= at_ns - self._day_ns <= 86400 * SECOND_NS:
+            found["strength"] = self._bought / self._sold * 100
+        return found
+
+
 class _Watched:
     """One rule on one instrument."""
 
@@ -238,6 +276,7 @@ class Watch:
 
     def __init__(self, grid_of: Callable[[str], Grid] = lambda _instrument: UTC) -> None:
         self._grid_of = grid_of
+        self._markets: dict[str, _Market] = {}  # of instruments whose rules read more than bars
         self.library = Library()  # the saved formulas that rules may use, as of the next `set_rules`
         self._watched: dict[tuple[int, str], _Watched] = {}
         self._by_series: dict[tuple[str, str], list[_Watched]] = {}
@@ -281,6 +320,8 @@ class Watch:
                 self._by_series.setdefault((instrument, watched.timeframe.name), []).append(watched)
         gone = [w.alert for w in before.values() if w.alert is not None and w.alert.resolved_ns is None]
         gone += [self._open.pop(key) for key in list(self._open) if key[0] not in self._broken]
+        live = {w.instrument for w in self._watched.values() if w.program.inputs}
+        self._markets = {instrument: self._markets.get(instrument) or _Market() for instrument in live}
         known = {rule.id for rule in rules}
         self._saved = {key: saved for key, saved in self._saved.items() if key[0] in known}
         return [msgspec.structs.replace(a, resolved_ns=max(self._now_ns, a.fired_ns)) for a in gone]
@@ -318,6 +359,10 @@ class Watch:
             for w in self._watched.values()
             if w.stepper is None
         ]
+
+    def books(self) -> Collection[str]:
+        """Instruments whose order books have to be streamed."""
+        return self._markets.keys()
 
     def needs(self) -> set[tuple[str, str]]:
         """Candles that have to be streamed: instrument and timeframe."""
@@ -371,6 +416,11 @@ class Watch:
                 self._venue_ns[event.instrument] = event.event_ns
                 if event.event_ns > self._now_ns:
                     self._now_ns = event.event_ns
+                market = self._markets.get(event.instrument)
+                if market is not None and isinstance(event, Book):
+                    market.book = event
+                elif market is not None and isinstance(event, Trade):
+                    market.trade(event)
                 return []
             case Candle():
                 rules = self._by_series.get((event.instrument, event.timeframe))
@@ -412,14 +462,14 @@ class Watch:
         assert watched.stepper is not None
         close_ns = self._close_ns(watched, candle)
         if candle.closed:
-            values = watched.stepper.push(candle)
+            values = watched.stepper.push(candle, self._fields(watched, close_ns))
             watched.history.append(candle)
             watched.bar_ns = candle.open_ns
             self._advance(close_ns)
             at_ns = close_ns
         else:
-            values = watched.stepper.peek(candle)
             at_ns = min(max(self._venue_ns.get(candle.instrument, 0), candle.open_ns), close_ns)
+            values = watched.stepper.peek(candle, self._fields(watched, at_ns))
         watched.value = values[0]
         turn = watched.life.turn(values[0], at_ns, final=candle.closed)
         if turn == "fired":
@@ -435,6 +485,10 @@ class Watch:
 
     def _close_ns(self, watched: _Watched, candle: Candle) -> int:
         return self._grid_of(watched.instrument).end_ns(watched.timeframe, candle.open_ns)
+
+    def _fields(self, watched: _Watched, at_ns: int) -> Mapping[str, float]:
+        market = self._markets.get(watched.instrument) if watched.program.inputs else None
+        return {} if market is None else market.fields(at_ns)
 
     def _revise(self, watched: _Watched, candle: Candle, alerts: list[Alert]) -> None:
         """A closed bar comes again, or after later ones: history changes, what has fired does not."""
