@@ -4,6 +4,8 @@
 
 - A 29-node formula one bar at a time (at most 10 µs a bar), beside the TA-Lib handles it cannot do without.
 - The same over arrays, and opening a stepper on history instead of pushing it.
+- What depends on a position, asked bar by bar; and a longer timeframe, both ways.
+- 1,000 parameter sets of an SMA cross, its entry and its exit, over 100,000 bars.
 - The watch: a closed candle through one rule, and a trade through 100 rules that do not want it.
 
 Best of interleaved rounds, in CPU time.
@@ -20,7 +22,8 @@ import numpy as np
 
 from watchhamster.core.bars import Bars
 from watchhamster.core.market import Trade
-from watchhamster.formula import compile_many
+from watchhamster.core.timeframes import timeframe
+from watchhamster.formula import Sweep, compile_many
 from watchhamster.formula.indicators import _stream
 from watchhamster.monitor.alerts import Rule
 from watchhamster.monitor.watch import Watch
@@ -84,11 +87,31 @@ def main(rounds: int) -> None:
         for _ in range(BARS):
             many.observe(trade)
 
+    held = compile_many(["profit_pct > 3 or close < entry_price - atr(14) * 2"], inputs=("profit_pct", "entry_price"))
+    moments, given = held.moments(bars), {"profit_pct": 1.0, "entry_price": 100.0}
+    hourly = compile_many(['close > at("1h", sma(close, 20))'], timeframe=timeframe("1m"))
+
+    def position() -> None:
+        at = moments.at
+        for bar in range(BARS):
+            at(bar, given)
+
+    def longer() -> None:
+        push = hourly.stepper().push
+        for candle in candles:
+            push(candle)
+
+    def longer_arrays() -> None:
+        hourly.over(bars)
+
     tasks: dict[str, Callable[[], None]] = {
         f"{len(program.nodes)} nodes, one bar at a time": stepwise,
         "its TA-Lib handles alone": handles,
         "over arrays": arrays,
         "a stepper opened on history": opening,
+        "on a position, bar by bar": position,
+        "a longer timeframe, bar by bar": longer,
+        "a longer timeframe over arrays": longer_arrays,
         "the watch: a closed candle, one rule": watched,
         "the watch: a trade, 100 rules": trades,
     }
@@ -100,6 +123,19 @@ def main(rounds: int) -> None:
             best[name] = min(best[name], time.process_time() - start)
     for name, seconds in best.items():
         print(f"{name:40} {seconds / BARS * 1e6:8.3f} µs a bar")
+    sweep(walk(100_000))
+
+
+def sweep(bars: Bars) -> None:
+    """Many parameters over the same bars."""
+    texts = ["cross_above(sma(close, fast), sma(close, slow))", "cross_below(sma(close, fast), sma(close, slow))"]
+    sets = [{"fast": float(fast), "slow": float(slow)} for fast in range(5, 55, 2) for slow in range(60, 260, 5)]
+    start = time.process_time()
+    sweeping = Sweep(texts, bars)
+    for values in sets:
+        sweeping.over(values)
+    seconds = time.process_time() - start
+    print(f"{len(sets)} parameter sets x {len(bars)} bars {seconds:.2f} s, {seconds / len(sets) * 1e6:.0f} µs a set")
 
 
 if __name__ == "__main__":
