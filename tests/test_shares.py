@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.storage.kit import tamper
 from watchhamster.app import Options, build_engine
 from watchhamster.commands import export, perform
 from watchhamster.core.market import Candle, Event
@@ -48,7 +49,7 @@ def collect() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def exchange(now_ns: int, speed: float = 1.0) -> AsyncIterator[tuple[ScaledClock, Simulator]]:
+async def exchange(now_ns: int, speed: float = 8.0) -> AsyncIterator[tuple[ScaledClock, Simulator]]:
     clock = ScaledClock(now_ns, speed)
     await clock.sleep(0.0)  # from now on it runs
     with pytest.MonkeyPatch.context() as environment:
@@ -181,6 +182,32 @@ async def test_a_split_met_in_history_alone_makes_nothing_worthless(tmp_path: Pa
         assert old.items() <= stored(services, "1d").items()
         assert stored(services, "1d", first=True) == stored(services, "1d")
         assert [a.amount for a in services.market.read_actions(NVDA, 0, 1 << 62) if a.kind == "split"][-1] == 10.0
+
+
+async def test_what_is_known_is_not_asked_again(tmp_path: Path) -> None:
+    """What candles came with is known; for what lies between, and for what is damaged, there is one request."""
+    home = Home(tmp_path / "home")
+    async with exchange(FRIDAY_NS) as (clock, _), writing(home, clock) as services:
+        asked: list[Any] = []
+        request = services.wire("yahoo").request
+
+        async def noted(wanted: Any) -> Any:
+            asked.append(wanted.params["interval"])
+            return await request(wanted)
+
+        services.wire("yahoo").request = noted  # type: ignore[method-assign]
+        for days in (4, 1, 7):
+            await update(services, "1m", FRIDAY_NS - days * DAY_NS, FRIDAY_NS - (days - 1) * DAY_NS)
+        assert asked == ["1m", "1m", "1d", "1m"]
+        await update(services, "1d", FRIDAY_NS - 400 * DAY_NS)
+        del asked[:]
+        before = services.market.read_actions(NVDA, 0, 1 << 62)
+        tamper(home.market_db, "UPDATE action SET amount = amount * 2")
+        assert (await services.market.verify()).damaged == len(before)
+        await update(services, "1m", FRIDAY_NS - 9 * DAY_NS, FRIDAY_NS - 8 * DAY_NS)
+        assert asked == ["1m", "1d"]
+        again = services.market.read_actions(NVDA, 0, 1 << 62)
+        assert len(before) == 4 and again[-len(before) :] == before
 
 
 @asynccontextmanager

@@ -50,6 +50,7 @@ T = TypeVar("T")
 
 _FRESH_NS = 2 * SECOND_NS  # a bar that ended so recently may lack its last trades in the venue's answer
 _OVERLAP_NS = 2 * 86400 * SECOND_NS  # a day that began before something was known may have told of it later
+_LONG_NS = 30 * 86400 * SECOND_NS  # in so much time there was a session
 _KEPT_NS = 600 * SECOND_NS  # how far is known is noted no more often than that
 _DAY = timeframe_of("1d")
 _TRIES = 3
@@ -322,7 +323,8 @@ class Backfill:
         until_ns = page.until_ns
         if known_ns is not None and self._is_behind(caller.venue.grid(symbol), tf, known_ns, page):
             until_ns = max(until_ns, self._clock.now_ns() - caller.ahead_ns)
-            found = await self._ask(caller, venue.actions(symbol, known_ns - _OVERLAP_NS, until_ns), priority, symbol)
+            since_ns = max(0, known_ns - _OVERLAP_NS)
+            found = await self._ask(caller, venue.actions(symbol, since_ns, until_ns), priority, symbol)
             actions = list(dict.fromkeys([*actions, *found]))
         adjusted = {tf.name: page.adjusted} if page.adjusted else None
         if not actions and adjusted is None and known_ns is not None and until_ns - known_ns < _KEPT_NS:
@@ -337,10 +339,10 @@ class Backfill:
 
         That is in a stretch before the page, or today: what happens to a day is in the prices before its session opens.
         """
-        if known_ns < page.since_ns and grid.room(tf, known_ns, page.since_ns):
+        gap_ns, told_ns, now_ns = page.since_ns - known_ns, max(known_ns, page.until_ns), self._clock.now_ns()
+        if gap_ns > 0 and (gap_ns > _LONG_NS or grid.room(tf, known_ns, page.since_ns)):
             return True
-        days = grid.room(_DAY, known_ns, self._clock.now_ns())
-        return any(known_ns < begin_ns >= page.until_ns for begin_ns, _ in days[-1:])
+        return now_ns > told_ns and any(begin_ns > told_ns for begin_ns, _ in grid.room(_DAY, told_ns, now_ns))
 
     async def _ask(self, caller: Caller, query: Query[T], priority: Priority, symbol: str) -> T:
         """The answer, after up to three tries: a hiccup should not end a download of hours."""
