@@ -23,7 +23,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from watchhamster.backtest.methods import METHODS, Axis, Problem, propose
-from watchhamster.backtest.objective import Backtests, axes_of
+from watchhamster.backtest.objective import Backtests, axes_of, warm
 from watchhamster.backtest.optimise import Optimisation, constraints, goals, optimise
 from watchhamster.backtest.run import History
 from watchhamster.backtest.search import ConditionSearch, search_conditions
@@ -98,10 +98,11 @@ async def trips(pool: WorkerPool, function: Callable[..., object], *args: object
 
 async def main(sets: int, bars: int) -> None:
     """Measure and print."""
-    async with WorkerPool() as pool:
+    async with WorkerPool(warm=warm) as pool:
         began = time.perf_counter()
+        await pool.warm_up()
         await asyncio.gather(*(pool.run(nothing, home=f"{n}") for n in range(pool.size)))
-        print(f"{pool.size} workers spawned in {time.perf_counter() - began:.2f} s")
+        print(f"{pool.size} workers spawned and warm in {time.perf_counter() - began:.2f} s")
         print(f"there and back: {await trips(pool, nothing)}")
         async with pool.sharing(walk(1_000_000)) as million:
             print(f"with 1 M bars in shared memory: {await trips(pool, total, million)}")

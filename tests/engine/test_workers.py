@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +135,7 @@ async def test_a_killed_worker_is_named_and_replaced_while_others_go_on(pool: Wo
 
 def _gone(process: int) -> bool:
     try:
-        return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(process).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 
@@ -176,6 +177,16 @@ async def test_cancelling_ends_a_job_that_does_not_ask(pool: WorkerPool) -> None
         await asyncio.sleep(0.05)
         task.cancel()
     assert await pool.run(jobs.process, home="deaf") != home
+
+
+async def test_the_first_worker_is_warmed_alone(tmp_path: Path) -> None:
+    """What it has to compile, the others load."""
+    diary = tmp_path / "diary"
+    async with WorkerPool(size=2, warm=partial(jobs.warm_slowly, str(diary))) as fresh:
+        await asyncio.gather(fresh.warm_up(), fresh.run(jobs.process), fresh.run(jobs.process))
+        await until(lambda: len(diary.read_text().split()) == 4)
+        assert len(fresh.processes) == 2
+    assert diary.read_text().split() == ["begins", "ends"] * 2
 
 
 async def test_urgent_jobs_come_first() -> None:

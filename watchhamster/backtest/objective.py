@@ -14,10 +14,11 @@ from watchhamster.backtest.optimise import Candidate, as_metrics
 from watchhamster.backtest.results import Result
 from watchhamster.backtest.run import History, backtest
 from watchhamster.backtest.splits import Span
-from watchhamster.backtest.strategy import Strategy
+from watchhamster.backtest.strategy import Entry, Strategy
 from watchhamster.backtest.trials import Score, pack
 from watchhamster.backtest.trust import Change
 from watchhamster.core.bars import Bars
+from watchhamster.core.timeframes import SECOND_NS
 
 
 def axes_of(strategy: Strategy) -> tuple[Axis, ...]:
@@ -31,6 +32,14 @@ def axes_of(strategy: Strategy) -> tuple[Axis, ...]:
         step = parameter.step or (1.0 if whole else None)
         found.append(Axis(name, parameter.min, parameter.max, step, whole, parameter.default))
     return tuple(found)
+
+
+def warm() -> None:
+    """Load what compiled backtests run on; the first time on a machine, compile it. For workers, when they start."""
+    level = np.full(4, 100.0)
+    bars = Bars(np.arange(4) * 60 * SECOND_NS, level, level, level, level, level, level)
+    strategy = Strategy(name="warm", entry=Entry(long="close > open"))
+    backtest(strategy, History({"x:Y": bars}, "1m"), compiled=True)
 
 
 class Backtests(msgspec.Struct, frozen=True):

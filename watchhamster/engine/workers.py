@@ -51,7 +51,7 @@ _MB = 1_000_000
 _POLL_S = 0.1  # between looks at a running job's time, memory and cancellation
 _PROGRESS_S = 0.05  # a worker reports no more often
 _GRACE_S = 0.5  # for a cancelled job to notice
-_START_S = 60.0  # from spawning to the first job's begin, on a machine that is busy
+_START_S = 60.0  # from spawning to a sign of life, on a machine that is busy; warming takes what it takes
 _WAITING_MOST = 10_000
 _HOMES_MOST = 64
 _ALIGN = 64
@@ -90,6 +90,7 @@ class _Job:
         memory_mb: float,
         home: str,
         alone: bool,
+        on_begin: Callable[[], object],
     ) -> None:
         self.function = function
         self.args = tuple(args)
@@ -99,6 +100,7 @@ class _Job:
         self.memory_mb = memory_mb
         self.home = home
         self.alone = alone
+        self.on_begin = on_begin
         self.cancelled = threading.Event()
         self._newest: Any = None
         self._due = False
@@ -107,13 +109,20 @@ class _Job:
     def name(self) -> str:
         return getattr(self.function, "__qualname__", repr(self.function))
 
+    def began(self) -> None:
+        """On the worker's thread: it is warm."""
+        self._soon(self.on_begin)
+
     def progressed(self, value: Any) -> None:
         """On the worker's thread: keep the newest, and have the loop told once."""
         self._newest = value
         if not self._due:
             self._due = True
-            with contextlib.suppress(RuntimeError):  # the loop has been closed
-                self.future.get_loop().call_soon_threadsafe(self._tell)
+            self._soon(self._tell)
+
+    def _soon(self, callback: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            self.future.get_loop().call_soon_threadsafe(callback)
 
     def _tell(self) -> None:
         self._due = False
@@ -154,6 +163,7 @@ class WorkerPool:
         self._threads = ThreadPoolExecutor(self.size + 1, thread_name_prefix="worker")
         self._idle_s = idle_s
         self._idle: dict[_Worker, asyncio.TimerHandle] = {}
+        self._warm = warm is None  # one worker at least: the others load what that one may have had to compile
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -196,7 +206,9 @@ class WorkerPool:
                 Text("Wait until some are done, or cancel them."),
             )
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        job = _Job(function, args, future, on_progress, timeout_s, memory_mb or self.memory_mb, home, alone)
+        job = _Job(
+            function, args, future, on_progress, timeout_s, memory_mb or self.memory_mb, home, alone, self._on_begin
+        )
         (self._waiting.appendleft if urgent else self._waiting.append)(job)
         self._dispatch()
         try:
@@ -207,8 +219,9 @@ class WorkerPool:
                 self._waiting.remove(job)
             raise
 
-    def warm_up(self) -> None:
-        """Start every worker in the background."""
+    async def warm_up(self) -> None:
+        """Start every worker, the first alone: what it compiles the others load."""
+        await self.run(os.getpid)
         for worker in self._workers:
             self._threads.submit(worker.start)
 
@@ -262,8 +275,15 @@ class WorkerPool:
             if len(self._running) == self.size:
                 return
 
+    def _on_begin(self) -> None:
+        if not self._warm:
+            self._warm = True
+            self._dispatch()
+
     def _choose(self, job: _Job) -> _Worker | None:
         """Its home, else one that is started, else one that is not; None while it has to wait."""
+        if not self._warm and self._running:
+            return None
         home = self._homes.get(job.home)
         if home is not None:
             return None if home in self._running else home
@@ -488,8 +508,11 @@ class _Worker:
                 except (EOFError, OSError):
                     raise self._died(job) from None
                 match kind:
+                    case "up":
+                        deadline = float("inf")
                     case "begun":
                         base = content
+                        job.began()
                         deadline = self._clock.monotonic() + (job.timeout_s or float("inf"))
                     case "progress":
                         job.progressed(content)
@@ -614,6 +637,7 @@ def _revive(kind: type[WatchHamsterError], args: tuple[object, ...], state: dict
 def _serve(link: Connection, setup: _Setup) -> None:
     """The worker's life: answer calls until the other end of the pipe is closed."""
     _settle(setup)
+    _send(link, "up")
     attached: dict[str, tuple[Any, Any]] = {}
     if setup.warm is not None:
         try:
