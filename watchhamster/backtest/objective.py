@@ -19,6 +19,7 @@ from watchhamster.backtest.trials import Score, pack
 from watchhamster.backtest.trust import Change
 from watchhamster.core.bars import Bars
 from watchhamster.core.timeframes import SECOND_NS
+from watchhamster.formula import Library
 
 
 def axes_of(strategy: Strategy) -> tuple[Axis, ...]:
@@ -54,6 +55,7 @@ class Backtests(msgspec.Struct, frozen=True):
     cash: float = 10_000_000.0
     year_days: int = 365
     close_at_end: bool = False
+    formulas: Mapping[str, str] = {}  # saved ones that the strategy may use, by name
     side: Literal["long", "short"] = "long"  # of the entry that formulas are for
     compiled: bool = True
 
@@ -87,6 +89,7 @@ class Backtests(msgspec.Struct, frozen=True):
             close_at_end=self.close_at_end,
             year_days=self.year_days,
             change=change,
+            library=Library(self.formulas) if self.formulas else None,
             compiled=self.compiled,
         )
 
