@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.notify.receiver import receiving
+from tests.virtual_time import LeapingClock
 from watchhamster.app import Options, build_engine
 from watchhamster.commands import act
 from watchhamster.core.bars import Bars
@@ -34,6 +35,7 @@ from watchhamster.sim import Simulator
 from watchhamster.storage.market import MarketStore
 
 SPEED = 20.0
+PATIENCE_S = 90.0  # for what must come: how soon, on a machine that has other work, is not what is tested
 START_NS = 1_795_000_020 * SECOND_NS  # on a minute
 MINUTE_NS = 60 * SECOND_NS
 BUSY, QUIET = "upbit:KRW-BTC", "upbit:KRW-LINK"
@@ -73,12 +75,12 @@ async def watching(home: Home, simulator: Simulator, *instruments: str) -> Async
     try:
         yield engine
     finally:
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(PATIENCE_S):
             await engine.stop()
         await asyncio.sleep(0.05)  # for the sockets' last turns of the loop
 
 
-async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = PATIENCE_S) -> None:
     """Wait for something that must come; how soon is not what is tested."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - it is a state, and nobody tells when it begins
@@ -139,7 +141,7 @@ async def test_what_is_stored_is_what_happened(tmp_path: Path) -> None:
 
 async def settled(engine: Engine, instrument: str) -> None:
     """Compared with REST, as an audit does; a stall of this machine looks like sleep and costs the connections."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             with suppress(Unavailable):
                 return await engine._parts["upbit"].feed.settle(instrument, "urgent")
@@ -163,7 +165,7 @@ async def live_through(faults: str, home: Home) -> None:
                 found = [await engine.coverage(i, f, since_ns, since_ns + 2 * MINUTE_NS) for i, f in series]
                 return [span for spans in found for span in spans if span.state == "not_fetched"]
 
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 while await unknown():  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             for instrument in instruments:  # the audit, which waits by the wall's clock
@@ -194,7 +196,7 @@ async def test_what_was_not_on_air_is_filled_once_the_venue_is_there(home: Home)
                 spans = [await engine.coverage(i, f, first_ns, end_ns) for i in (BUSY, QUIET) for f in ("1s", "1m")]
                 return [span for found in spans for span in found if span.state == "not_fetched"]
 
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_S):
                 while await unknown():  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         for instrument in (BUSY, QUIET):
@@ -283,10 +285,12 @@ async def test_a_rule_fires_live_as_it_does_on_history(home: Home) -> None:
             last_ns = _bar_ns(engine)
             assert first_ns is not None and last_ns is not None
             bars = await engine.bars(BUSY, "1s", START_NS, last_ns + SECOND_NS)
-            expected = [firing.fired_ns for firing in replay(rule, bars, BUSY, first_ns + 1).firings]
+            # It began with one of the first bars; which, a busy machine notices too late.
+            begins = [at_ns + 1 for at_ns in [START_NS - 1, *bars.open_ns.tolist()] if at_ns <= first_ns]
+            expected = [[firing.fired_ns for firing in replay(rule, bars, BUSY, at_ns).firings] for at_ns in begins]
             fired = [a.fired_ns for a in await engine.alerts() if a.rule_id == rule.id and a.fired_ns <= last_ns]
     assert len(fired) > 2
-    assert fired == [at_ns for at_ns in expected if at_ns <= last_ns]
+    assert fired in [[at_ns for at_ns in firings if at_ns <= last_ns] for firings in expected]
 
 
 def _bar_ns(engine: Engine) -> int | None:
@@ -295,14 +299,13 @@ def _bar_ns(engine: Engine) -> int | None:
 
 
 async def test_what_happened_while_it_was_off_is_told_late_and_reported(home: Home) -> None:
-    clock = ScaledClock(START_NS, SPEED)
+    clock = LeapingClock(START_NS)
     async with exchange(clock, 8.0) as simulator:
         async with watching(home, simulator, BUSY) as engine:
             assert await engine.away() is None
             await engine.save_rule(Rule(name="any", formula="close > 0", instruments=(BUSY,), channels=("inbox",)))
             await until(lambda: not any(s.waiting for s in engine._watch.states()))
-            assert clock.now_ns() < START_NS + MINUTE_NS, "the test's machine is too slow for its clock"
-        await pass_by(clock, START_NS + 2 * MINUTE_NS)
+        clock.leap(START_NS + 2 * MINUTE_NS)
         async with watching(home, simulator, BUSY) as engine:
             await until(lambda: any(s.state == "firing" for s in engine._watch.states()))
             await engine.outbox.flush()
@@ -333,7 +336,7 @@ async def test_a_mute_market_is_called_so_and_back_again(home: Home) -> None:
         async def resolved() -> bool:
             return any(a.kind == "feed" and a.resolved_ns for a in await engine.alerts())
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not await resolved():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 

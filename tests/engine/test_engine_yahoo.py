@@ -10,7 +10,6 @@ import asyncio
 import datetime as dt
 import gc
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.virtual_time import LeapingClock
 from watchhamster.app import Options, build_engine
 from watchhamster.core.market import Candle, Event
 from watchhamster.core.timeframes import SECOND_NS
@@ -31,7 +31,6 @@ from watchhamster.sim import Simulator
 
 pytest.importorskip("holidays")
 
-SPEED = 3.0
 MINUTE_NS, HOUR_NS = 60 * SECOND_NS, 3600 * SECOND_NS
 APPLE = "yahoo:AAPL"
 
@@ -48,30 +47,6 @@ def collect() -> Iterator[None]:
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
-
-
-class LeapingClock:
-    """Time that runs a little faster than the machine's, and can be set ahead: whoever sleeps then wakes in time."""
-
-    def __init__(self, start: str) -> None:
-        self._start_ns = at(start)
-        self._began = time.monotonic()
-        self._ahead = 0.0
-
-    def now_ns(self) -> int:
-        return self._start_ns + int(self.monotonic() * 1e9)
-
-    def monotonic(self) -> float:
-        return (time.monotonic() - self._began) * SPEED + self._ahead
-
-    async def sleep(self, seconds: float) -> None:
-        until = self.monotonic() + seconds
-        await asyncio.sleep(0)
-        while (left := until - self.monotonic()) > 0:  # noqa: ASYNC110 - a leap tells nobody
-            await asyncio.sleep(min(left / SPEED, 0.05))
-
-    def leap(self, at_ns: int) -> None:
-        self._ahead += max(0.0, (at_ns - self.now_ns()) / 1e9)
 
 
 def at(text: str) -> int:
@@ -144,7 +119,7 @@ async def test_a_half_day_ends_early_and_its_bars_with_it(home: Home) -> None:
     half, close = at("2026-11-27T12:30-05:00"), at("2026-11-27T13:00-05:00")
     day, week = at("2026-11-27T00:00-05:00"), at("2026-11-23T00:00-05:00")
     frames = ("5m", "1h", "1d", "1w", "1M")
-    clock = LeapingClock("2026-11-27T12:55:03-05:00")
+    clock = LeapingClock(at("2026-11-27T12:55:03-05:00"))
     async with Simulator(clock=clock) as simulator, watching(home, simulator) as engine:
         seen = Seen(engine)
         await engine.set_watch_list([APPLE])
@@ -201,7 +176,7 @@ async def test_a_half_day_ends_early_and_its_bars_with_it(home: Home) -> None:
             for since_ns, until_ns in await unknown(engine, "1m", at("2026-11-25T16:00-05:00"), clock.now_ns())
         ]
         assert missing == [], "Thanksgiving, the night and the time since the close are no gap"
-    clock = LeapingClock("2026-11-27T13:54:00-05:00")
+    clock = LeapingClock(at("2026-11-27T13:54:00-05:00"))
     async with Simulator(clock=clock) as simulator, watching(home, simulator) as engine:
         seen = Seen(engine)
         away = await engine.away()
@@ -225,7 +200,7 @@ async def test_a_half_day_ends_early_and_its_bars_with_it(home: Home) -> None:
 async def test_a_first_minute_after_a_weekend_in_which_summer_time_ended(home: Home) -> None:
     """The count of the day begins anew, the grid moves by an hour; then the stream is lost, and polling carries on."""
     opening = at("2026-11-02T09:30-05:00")
-    clock = LeapingClock("2026-11-02T09:26:00-05:00")
+    clock = LeapingClock(at("2026-11-02T09:26:00-05:00"))
     async with Simulator(clock=clock) as simulator, watching(home, simulator, APPLE) as engine:
         seen = Seen(engine)
         mean = Rule(name="mean", formula="sma(close, 5) > 0", instruments=(APPLE,), timeframe="1h", forming=True)

@@ -47,7 +47,7 @@ async def truth(simulator: Simulator, symbol: str, since_ns: int, until_ns: int)
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that must come; how soon is not what is tested."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while not condition():  # noqa: ASYNC110 - it is a state, and nobody tells when it begins
             await asyncio.sleep(0.05)
 

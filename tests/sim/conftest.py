@@ -93,7 +93,7 @@ async def subscribe(stream: ClientConnection, *types: dict[str, Any], style: str
 
 async def read(stream: ClientConnection, count: int = 1) -> list[dict[str, Any]]:
     """So many frames, decoded."""
-    return [json.loads(await asyncio.wait_for(stream.recv(), 10)) for _ in range(count)]
+    return [json.loads(await asyncio.wait_for(stream.recv(), 60)) for _ in range(count)]
 
 
 async def silent(stream: ClientConnection, seconds: float = 0.25) -> bool:

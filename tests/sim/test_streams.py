@@ -219,7 +219,7 @@ async def test_an_idle_stream_is_cut_without_a_close_frame(sim: Simulator, clock
         await (await busy.ping())
         clock.advance(21.0)
         with pytest.raises(ConnectionClosedError) as cut:
-            await asyncio.wait_for(idle.recv(), 5)
+            await asyncio.wait_for(idle.recv(), 60)
         assert cut.value.rcvd is None
         assert await silent(busy)
 
@@ -246,7 +246,7 @@ async def test_a_wrong_request_gets_an_error_and_then_1000(
         assert (await read(stream))[0]["error"]["name"] == name
         clock.advance(0.2)
         with pytest.raises(ConnectionClosedOK) as closed:
-            await asyncio.wait_for(stream.recv(), 5)
+            await asyncio.wait_for(stream.recv(), 60)
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1000
 
 
@@ -337,7 +337,7 @@ async def test_stopping_ends_every_stream_and_call(clock: HandClock) -> None:
     async with dial(sim) as stream:
         await subscribe(stream, TICKER)
         await read(stream)
-        await asyncio.wait_for(sim.stop(), 2)
+        await asyncio.wait_for(sim.stop(), 60)
         with pytest.raises(ConnectionClosed):
-            await asyncio.wait_for(stream.recv(), 2)
+            await asyncio.wait_for(stream.recv(), 60)
     await sim.stop()  # twice does no harm

@@ -19,7 +19,7 @@ from watchhamster.core.ports import Request, StoreError, Unavailable
 from watchhamster.engine.clock import SystemClock
 from watchhamster.venues.capture import BadLine, Captured, CaptureWire, first_received_ns, read_capture
 
-HANG_S = 5.0
+HANG_S = 60.0
 
 
 def capture(path: Path, *lines: str | Mapping[str, object], end: str = "\n") -> Path:
