@@ -175,6 +175,15 @@ def test_ranges_that_cannot_be_searched_are_refused() -> None:
     assert refused.value.code == "too_many_goals"
 
 
+def test_what_is_heavy_is_imported_in_workers_only() -> None:
+    code = (
+        "import sys, watchhamster.engine.lab, watchhamster.backtest.objective, watchhamster.storage.desk\n"
+        "print(' '.join({'numba', 'optuna', 'cmaes', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stderr
+
+
 # ---------------------------------------------------------------- goals and constraints
 
 
