@@ -101,6 +101,7 @@ class FakeEngine:
         self.headlines: list[Headline] = []
         self.calendars: dict[str, Calendar] = {}
         self.cautions: dict[str, Text] = {}
+        self.halts: dict[str, int] = {}  # since when instruments do not trade
         self._rng = random.Random(seed)
         self._observers: list[Callable[[Event | Alert], None]] = []
         self._rules: list[Rule] = []
@@ -297,7 +298,9 @@ class FakeEngine:
 
     def session(self, instrument: str) -> Session | None:
         calendar = self.calendars.get(instrument)
-        return None if calendar is None else calendar.session(self.clock.now_ns())
+        if calendar is None:
+            return None
+        return msgspec.structs.replace(calendar.session(self.clock.now_ns()), halted_ns=self.halts.get(instrument))
 
     def caution(self, venue: str) -> Text | None:
         return self.cautions.get(venue)

@@ -101,6 +101,33 @@ def test_a_price_of_after_hours_has_its_own_line_and_is_compared_with_regular_tr
     inside(steps)
 
 
+def test_before_the_first_trade_of_a_day_the_close_tells_no_change(inside: Any, shares: FakeEngine) -> None:  # noqa: F811
+    async def steps(s: Session) -> None:
+        shares.share("AAPL", 265.0, "PRE", regular=262.5 / 1.01)  # which is the close before
+        for _beat in range(2):
+            s.bridge.beat()
+        lines = _texts(s)
+        margin = next(line for line in lines if "pre-market" in line)
+        assert "265.00" in margin and "+1.96 %" in margin
+        assert "259.90" in lines[lines.index(margin) - 1] and "%" not in lines[lines.index(margin) - 1]
+
+    inside(steps)
+
+
+def test_a_halt_is_that_of_one_symbol(inside: Any, shares: FakeEngine) -> None:  # noqa: F811
+    async def steps(s: Session) -> None:
+        shares.halts[SAMSUNG] = shares.clock.now_ns() - 600 * SECOND_NS
+        s.choose(SAMSUNG)
+        s.watch_list.refresh()
+        s.slow_beat()
+        row = next(row for row in s.watch_list.rows() if row.instrument == SAMSUNG)
+        assert (row.state, row.note) == ("warning", "halted since 13:33")
+        assert "Korea · KRW open until 15:30" in _texts(s)
+        assert "halted since 13:33" in s.quote.summary()
+
+    inside(steps)
+
+
 def test_headings_are_passed_over_by_the_keyboard_and_cannot_be_chosen(inside: Any, shares: FakeEngine) -> None:  # noqa: F811
     async def steps(s: Session) -> None:
         view = s.watch_list.view

@@ -44,6 +44,8 @@ def session_line(session: Session | None, now_ns: int, zone: dt.tzinfo) -> str:
     """What a market is doing: until when it is open, or when it opens. Empty where it never closes."""
     if session is None:
         return ""
+    if session.halted_ns is not None and session.is_open:
+        return _("halted since {time}").format(time=format.clock(session.halted_ns, zone, seconds=False))
     opens_ns = session.next_open_ns
     minutes = 0 if opens_ns is None else -(-(opens_ns - now_ns) // (60 * SECOND_NS))
     opens = "" if opens_ns is None else format.age(60 * minutes)

@@ -50,6 +50,7 @@ class Row(msgspec.Struct):
     market: tuple[str, str] = ("", "")  # venue, and the code of its market where it has several
     unit: str = ""  # what prices are in
     has_value: bool = True  # its venue tells what was traded
+    note: str = ""  # what is the matter with it alone
 
 
 class Margin(msgspec.Struct):
@@ -65,6 +66,7 @@ class Margin(msgspec.Struct):
     state: State = "muted"
     value: float | None = None
     has_value = False
+    note = ""
     closes: tuple[float, ...] = ()
 
 
@@ -76,8 +78,8 @@ def _name(row: Row | Margin) -> str:
     return f"   {row.phase}" if isinstance(row, Margin) else row.name
 
 
-def _lamp_word(row: Row) -> str:
-    return theme.current().sign(row.state).word
+def _lamp_word(row: Row | Margin) -> str:
+    return row.note or theme.current().sign(row.state).word
 
 
 COLUMNS = (
@@ -89,7 +91,7 @@ COLUMNS = (
         stretch=True,
         colour=lambda row, t: t.secondary if isinstance(row, Margin) else t.text,
         order=lambda row: row.name.casefold(),
-        exact=lambda row: f"{row.name} {row.instrument}",
+        exact=lambda row: f"{row.name} {row.instrument} {row.note}".strip(),
     ),
     Column(lambda: "", lambda row: "", 48, optional=1, spark=lambda row: (row.closes, row.closes)),
     Column(
@@ -294,7 +296,11 @@ class WatchList(Translated, QWidget):
         feed = board.feed(row.instrument.partition(":")[0])
         session = self._engine.session(row.instrument)
         asleep = session is not None and session.phase == "closed"  # nothing can be missed
-        if feed is not None and feed.state in STALE_STATES and not asleep:
+        row.note = ""
+        if session is not None and session.halted_ns is not None and session.is_open:
+            row.note = session_line(session, self._engine.clock.now_ns(), self._zone())
+            row.state = "warning"
+        elif feed is not None and feed.state in STALE_STATES and not asleep:
             row.state = "warning"
         else:
             row.state = "pending" if row.price is None else "ok"
@@ -312,7 +318,10 @@ class WatchList(Translated, QWidget):
             units = {row.unit for row in rows if row.unit}
             title = market_title(*market)
             text = f"{title} · {units.pop()}" if len(units) == 1 else title
-            headings[market] = Heading(text, session_line(self._engine.session(rows[0].instrument), now_ns, zone))
+            session = self._engine.session(rows[0].instrument)
+            if session is not None:  # a halt is that of one symbol
+                session = msgspec.structs.replace(session, halted_ns=None)
+            headings[market] = Heading(text, session_line(session, now_ns, zone))
         return headings
 
     def _zone(self) -> ZoneInfo:
