@@ -20,6 +20,7 @@ from tests.storage.kit import tamper
 from watchhamster.app import Options, build_engine
 from watchhamster.commands import export, perform
 from watchhamster.core.market import Candle, Event
+from watchhamster.core.ports import Request, Response
 from watchhamster.core.timeframes import SECOND_NS, timeframe
 from watchhamster.engine.clock import ScaledClock
 from watchhamster.engine.engine import Engine
@@ -189,11 +190,11 @@ async def test_what_is_known_is_not_asked_again(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     async with exchange(FRIDAY_NS) as (clock, _), writing(home, clock) as services:
         asked: list[Any] = []
-        request = services.wire("yahoo").request
+        ask = services.wire("yahoo").request
 
-        async def noted(wanted: Any) -> Any:
-            asked.append(wanted.params["interval"])
-            return await request(wanted)
+        async def noted(request: Request) -> Response:
+            asked.append(request.params["interval"])
+            return await ask(request)
 
         services.wire("yahoo").request = noted  # type: ignore[method-assign]
         for days in (4, 1, 7):
