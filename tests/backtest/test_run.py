@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from tests.backtest.bars import BTC, DOCUMENTS, FLAT, MINUTE_NS, Row, bars_of, run, strategy, walk
 from watchhamster.backtest import ledger
 from watchhamster.backtest.account import Account
+from watchhamster.backtest.metrics import digest
 from watchhamster.backtest.results import Result
-from watchhamster.backtest.run import History, InstrumentRules, Signals, backtest, looks_ahead
-from watchhamster.backtest.strategy import Strategy
+from watchhamster.backtest.run import History, InstrumentRules, Signals, backtest, looks_ahead, sweep
+from watchhamster.backtest.strategy import Parameter, Strategy
 from watchhamster.backtest.trust import Change
 from watchhamster.core.bars import Bars
 from watchhamster.core.instruments import PriceSteps
@@ -412,3 +413,28 @@ def test_the_cash_never_runs_out(name: str, seed: int, sigma: float, cash: float
         if DOCUMENTS[name].entry.short is None:
             assert money >= -Decimal(repr(cash)) * Decimal("1e-12")
             assert held >= -Decimal("1e-9")
+
+
+@EVERY
+def test_a_sweep_gives_what_single_runs_give(name: str) -> None:
+    strategy = msgspec.structs.replace(
+        DOCUMENTS[name],
+        entry=msgspec.structs.replace(
+            DOCUMENTS[name].entry, long=f"({DOCUMENTS[name].entry.long}) and close > sma(close, window)"
+        ),
+        parameters={"window": Parameter(5.0)},
+    )
+    bars = walk(700, 17)
+    history = History({BTC: bars}, "1m", rules={BTC: COSTLY})
+    sets = [{"window": float(window)} for window in (3, 9, 3, 40)]
+    since_ns = int(bars.open_ns[100])
+    found = list(sweep(strategy, history, sets, since_ns=since_ns, cash=10_000))
+    for values, swept in zip(sets, found, strict=True):
+        whole = backtest(strategy, history, parameters=values, since_ns=since_ns, cash=10_000)
+        one = digest(whole)
+        assert swept.parameters == whole.parameters
+        assert [trade.entry_ns for trade in whole.trades] == swept.entry_ns.tolist()
+        assert [trade.exit_ns for trade in whole.trades] == swept.exit_ns.tolist()
+        for field in one.__struct_fields__:
+            a, b = getattr(one, field), getattr(swept.digest, field)
+            assert a.tobytes() == b.tobytes() if isinstance(a, np.ndarray) else a == b, field

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from watchhamster.backtest import kernel as k
-from watchhamster.backtest.metrics import zone_offsets
+from watchhamster.backtest.metrics import Digest, digest_curve, zone_offsets
 from watchhamster.backtest.results import Curve, Fill, Order, Result, Trade
 from watchhamster.backtest.strategy import (
     DAYS,
@@ -39,12 +39,14 @@ from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, UTC, Grid, Timeframe, timeframe
 from watchhamster.formula import HELD, Frame, Library, Values, compile_many
+from watchhamster.formula import Sweep as Shared
 
 YEAR_NS = 31_557_600 * SECOND_NS
 REFUSED_MAX = 10_000  # refusals that are listed; the rest is counted
 TAPE = 8192  # records a tape holds before it is emptied
 ASKED_AGAIN = 8  # bars on which a strategy in Python is tried for looking ahead
 NO_CHANGE = Change()
+_WINDOWS = 4  # periods that are kept ready: runs come in series over the same ones
 
 # ---------------------------------------------------------------- what the venue says
 
@@ -217,7 +219,8 @@ class History:
             key += spans[-1]
         found = self._windows.get(tuple(key))
         if found is None:
-            self._windows.clear()  # one is kept: runs come in series over the same period
+            if len(self._windows) >= _WINDOWS:
+                self._windows.clear()
             found = self._windows[tuple(key)] = Window(self, spans)
         return found
 
@@ -437,6 +440,8 @@ class Plan:
         if self.needs_atr:
             texts.append(f"atr({int(_number(protect.atr_period))})")
         scope: dict[str, Any] = {"timeframe": frame, "grids": grids, "library": library or Library()}
+        self.all_texts = tuple(texts)
+        self._scope = scope
         self.program = compile_many(texts, self.values, **scope) if texts else None
         # What asks about the open position is evaluated as the run goes.
         held_texts = [self.strategy.exit[number].when for number in self.held_exits]
@@ -447,12 +452,15 @@ class Plan:
 
     # -- what it says about bars
 
-    def signals(self, bars: Bars, zone: str, others: Mapping[Frame, Bars]) -> _Columns:
-        """What the strategy says about every bar, by the array evaluator. `others`: see `others_of`."""
+    def signals(self, bars: Bars, zone: str, others: Mapping[Frame, Bars], shared: Shared | None = None) -> _Columns:
+        """What the strategy says about every bar, by the array evaluator.
+
+        `others`: see `others_of`. `shared`: what computes the formulas, if they share it with other parameters.
+        """
         found: dict[str, Values] = {}
         atr: Floats | None = None
         if self.program is not None:
-            values = self.program.over(bars, others)
+            values = self.program.over(bars, others) if shared is None else shared.over(self.values)
             found = dict(zip(self.texts, values, strict=False))
             if self.needs_atr:
                 atr = values[-1].data
@@ -471,6 +479,11 @@ class Plan:
         if self.change.later_bars:
             bits = self._later(bits)
         return _Columns(bits, prices[0], prices[1], atr, score)
+
+    def shared(self, window: Window) -> list[Shared]:
+        """What computes the formulas over each instrument's bars, for many parameters."""
+        others = self.others_of(window.history.others)
+        return [Shared(self.all_texts, bars, others=others, **self._scope) for bars in window.bars]
 
     def reads(self) -> frozenset[Frame]:
         """The bars of other instruments that the formulas read."""
@@ -697,13 +710,7 @@ def backtest(
     _check_window(plan, window)
     others = plan.others_of(data.others)
     columns = [plan.signals(bars, data.zone, others) for bars in window.bars]
-    if change.random_entries is not None:
-        before = _Run(plan, window, columns, cash, compiled)
-        before.go(False)
-        columns = _at_random(columns, before, change.random_entries)
-    run = _Run(plan, window, columns, cash, compiled)
-    run.go(close_at_end)
-    return run.result(year_days)
+    return _passed(plan, window, columns, cash, close_at_end, compiled).result(year_days)
 
 
 def _check_window(plan: Plan, window: Window) -> None:
@@ -751,6 +758,61 @@ def _at_random(columns: Sequence[_Columns], run: _Run, seed: int) -> list[_Colum
         bits[chosen] = (bits[chosen] & exits) | sides
         found.append(msgspec.structs.replace(column, bits=bits))
     return found
+
+
+class Swept(msgspec.Struct, frozen=True, eq=False):
+    """One run of a sweep: what its metrics need, and when its closed trades began and ended (opens of the bars)."""
+
+    parameters: Mapping[str, float]
+    digest: Digest
+    entry_ns: Ints
+    exit_ns: Ints
+
+
+def sweep(
+    strategy: Strategy | PythonStrategy,
+    data: History,
+    sets: Iterable[Mapping[str, float]],
+    *,
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+    cash: float = 10_000_000.0,
+    close_at_end: bool = False,
+    first_bar_ns: int | None = None,
+    year_days: int = 365,
+    change: Change = NO_CHANGE,
+    library: Library | None = None,
+    compiled: bool = False,
+) -> Iterator[Swept]:
+    """Run a strategy with one set of parameters after the other, in order; each as `backtest` would, to the bit.
+
+    What the sets' formulas share is computed once. Raises as `backtest` does, when the set's turn comes.
+    """
+    shared: dict[tuple[object, ...], list[Shared]] = {}
+    for values in sets:
+        plan = Plan(strategy, values, data.frame, change=change, library=library, grids=data.grids)
+        window = data.window(since_ns, until_ns, plan.warm_up, first_bar_ns)
+        _check_window(plan, window)
+        key = (id(window), *plan.all_texts)
+        if key not in shared:
+            if len(shared) >= _WINDOWS:
+                shared.clear()
+            shared[key] = plan.shared(window)
+        columns = [plan.signals(bars, data.zone, {}, its) for bars, its in zip(window.bars, shared[key], strict=True)]
+        yield _passed(plan, window, columns, cash, close_at_end, compiled).swept(year_days)
+
+
+def _passed(
+    plan: Plan, window: Window, columns: list[_Columns], cash: float, close_at_end: bool, compiled: bool
+) -> _Run:
+    """A run that has been lived through."""
+    if plan.change.random_entries is not None:
+        before = _Run(plan, window, columns, cash, compiled)
+        before.go(False)
+        columns = _at_random(columns, before, plan.change.random_entries)
+    run = _Run(plan, window, columns, cash, compiled)
+    run.go(close_at_end)
+    return run
 
 
 class _Run:
@@ -860,16 +922,54 @@ class _Run:
 
     # -- the result
 
+    @property
+    def filled(self) -> Floats:
+        """The records that are fills."""
+        return self.records[self.records[:, 5] < k.NO_CASH]
+
+    @cached_property
+    def trips(self) -> Trips:
+        """Its round trips."""
+        return Trips.of(self.filled, self.window, self.x)
+
+    @property
+    def hold(self) -> Floats:
+        """What buying and holding would have been worth."""
+        starts = [max(go, self.plan.first_value) + 1 for go in self.window.go]
+        fees = [self.plan.fees(rules)[1] for rules in self.window.history.rules.values()]
+        return self.window.hold(self.cash, starts, fees)
+
+    def swept(self, year_days: int) -> Swept:
+        """The run as what its metrics need."""
+        window, filled, trips = self.window, self.filled, self.trips
+        closed = trips.closed
+        curve = Curve(window.open_ns, window.close_ns, *self.curve)
+        return Swept(
+            self.plan.values,
+            msgspec.structs.replace(
+                digest_curve(curve, self.hold, self.cash, year_days, window.history.zone),
+                traded=math.fsum((filled[:, 3] * np.abs(filled[:, 2])).tolist()),
+                fees=math.fsum(filled[:, 4].tolist()),
+                profits=trips.profit[:closed],
+                profit_percents=trips.profit_percent[:closed],
+                risks=trips.risk[:closed],
+                best_percents=trips.best_percent[:closed],
+                worst_percents=trips.worst_percent[:closed],
+                bars_held=(trips.exit_row - trips.entry_row)[:closed],
+            ),
+            window.row_ns[trips.entry_row[:closed]],
+            window.row_ns[trips.exit_row[:closed]],
+        )
+
     def result(self, year_days: int) -> Result:
         """The run as a value."""
         window, plan, history = self.window, self.plan, self.window.history
-        filled = self.records[self.records[:, 5] < k.NO_CASH]
+        filled = self.filled
         refused = self.records[self.records[:, 5] >= k.NO_CASH]
         names, row_ns = history.instruments, window.row_ns
         fills = fills_of(filled, row_ns[filled[:, 0].astype(np.int64)], names, plan)
-        trades, open_trades = _trades(filled, window, plan, self.x)
-        starts = [max(go, plan.first_value) + 1 for go in window.go]
-        fees = [plan.fees(rules)[1] for rules in history.rules.values()]
+        trips = self.trips
+        trades = trips.trades(names, row_ns, plan.reason)
         return Result(
             strategy=plan.strategy.name,
             instruments=names,
@@ -883,12 +983,12 @@ class _Run:
             year_days=year_days,
             data_fingerprint=history.fingerprint,
             fills=fills,
-            trades=trades,
-            open_trades=open_trades,
+            trades=tuple(trades[: trips.closed]),
+            open_trades=tuple(trades[trips.closed :]),
             pending=tuple(pending_of(self.x, names, lambda row: int(row_ns[int(row)]), plan)),
             refused=refused_of(refused, row_ns[refused[:, 0].astype(np.int64)], names),
             curve=Curve(window.open_ns, window.close_ns, *self.curve),
-            hold=window.hold(self.cash, starts, fees),
+            hold=self.hold,
             ambiguous_bars=int(self.x[k.AMBIGUOUS]),
             zone=history.zone,
             warnings=tuple(self._warnings(fills, refused)),
@@ -974,84 +1074,110 @@ def pending_of(
 # ---------------------------------------------------------------- trades
 
 
-def _trades(
-    records: Floats, window: Window, plan: Plan, x: Sequence[float]
-) -> tuple[tuple[Trade, ...], tuple[Trade, ...]]:
-    """Round trips, from flat to flat, in order of exit; and those that are still open."""
-    closed: list[Trade] = []
-    opened: list[Trade] = []
-    books: dict[int, _Book] = {}
-    names = window.history.instruments
-    for row, number, size, price, fee, code, stop, left in records.tolist():
-        book = books.get(int(number))
-        if book is None:
-            book = books[int(number)] = _Book()
-        book.add(int(row), size, price, fee, stop, int(code))
-        if left == 0.0:
-            closed.append(book.trade(names[int(number)], window, plan))
-            del books[int(number)]
-    for number, book in sorted(books.items()):
-        b = k.BLOCKS + number * k.BLOCK
-        opened.append(book.trade(names[number], window, plan, mark=x[b + k.LAST], end=window.start[number + 1]))
-    return tuple(closed), tuple(opened)
+class Trips(msgspec.Struct, frozen=True, eq=False):
+    """Round trips, from flat to flat, as equally long arrays; closed ones in order of exit, then those still open."""
 
+    closed: int  # how many are
+    instrument: Ints  # its number
+    side: Floats  # 1 long, -1 short
+    entry_row: Ints
+    entry_price: Floats
+    exit_row: Ints  # of an open one: the row after its instrument's last
+    exit_price: Floats  # of an open one: its last close
+    size: Floats
+    fees: Floats
+    profit: Floats
+    profit_percent: Floats
+    reason: Ints
+    risk: Floats  # NaN: there was no stop
+    best_percent: Floats
+    worst_percent: Floats
 
-class _Book:
-    """The fills of one round trip, added up."""
+    @classmethod
+    def of(cls, records: Floats, window: Window, x: Sequence[float]) -> Trips:
+        """The trips that fills make, `x` being the kernel's vector at the end."""
+        if not len(records):
+            none: list[Any] = [np.empty(0, np.int64 if kind == "Ints" else np.float64) for kind in _TRIP_KINDS]
+            return cls(0, *none)
+        order = np.argsort(records[:, 1], kind="stable")
+        row, number, size, price, fee, code, stop, left = records[order].T
+        last = np.flatnonzero((left == 0.0) | (np.diff(number, append=-1.0) != 0.0))
+        first = np.concatenate(([0], last[:-1] + 1))
+        entering = code == k.ENTRY
+        amount = np.abs(size)
+        value = amount * price
 
-    __slots__ = ("cost", "entered", "fees", "first", "gone", "held", "last", "most", "proceeds", "risk", "why")
+        def total(column: Floats) -> Floats:
+            return np.add.reduceat(column, first)
 
-    def __init__(self) -> None:
-        self.first = -1
-        self.last = 0
-        self.held = self.most = self.cost = self.entered = self.proceeds = self.gone = self.fees = self.risk = 0.0
-        self.why = 0
-
-    def add(self, row: int, size: float, price: float, fee: float, stop: float, code: int) -> None:
-        """One fill."""
-        if self.first < 0:
-            self.first = row
-            self.risk = abs(size) * stop
-        self.held += size
-        self.fees += fee
-        self.last = row
-        if code == k.ENTRY:
-            self.cost += abs(size) * price
-            self.entered += size
-            self.most = max(self.most, abs(self.held))
-        else:
-            self.proceeds += abs(size) * price
-            self.gone += abs(size)
-            self.why = code
-
-    def trade(self, name: str, window: Window, plan: Plan, mark: float | None = None, end: int | None = None) -> Trade:
-        """What they make."""
-        side = 1.0 if self.entered > 0 else -1.0
-        entry = self.cost / abs(self.entered)
-        value = self.proceeds if mark is None else self.proceeds + abs(self.held) * mark
-        profit = side * (value - self.cost) - self.fees
-        leave = self.proceeds / self.gone if mark is None else None
-        last = self.last if end is None else end  # the exit's bar may have gone on after it
-        _, high, low, _ = window.prices
-        prices = [entry] if leave is None else [entry, leave]
-        best = max(*prices, float(high[self.first : last].max())) if last > self.first else max(prices)
-        worst = min(*prices, float(low[self.first : last].min())) if last > self.first else min(prices)
-        if side < 0:
-            best, worst = worst, best
-        return Trade(
-            name,
-            "long" if side > 0 else "short",
-            int(window.row_ns[self.first]),
+        flat = left[last] == 0.0
+        instrument = number[first].astype(np.int64)
+        blocks = (k.BLOCKS + instrument * k.BLOCK).tolist()
+        mark = np.array([x[b + k.LAST] for b in blocks])
+        side = np.sign(size[first])
+        cost, entered = total(np.where(entering, value, 0.0)), total(np.where(entering, amount, 0.0))
+        gone, proceeds = total(np.where(entering, 0.0, amount)), total(np.where(entering, 0.0, value))
+        fees = total(fee)
+        profit = side * (np.where(flat, proceeds, proceeds + np.abs(left[last]) * mark) - cost) - fees
+        begin = row[first].astype(np.int64)
+        end = np.where(flat, row[last], np.array(window.start)[instrument + 1]).astype(np.int64)
+        entry = cost / entered
+        leave = np.where(flat, proceeds / np.where(gone > 0.0, gone, 1.0), mark)
+        # How far it went: by its own prices, and by the bars from the entry's on to the one before the exit's.
+        high, low = np.maximum(entry, leave), np.minimum(entry, leave)
+        edges = np.column_stack((begin, end)).ravel()
+        edges = edges[:-1] if edges[-1] == len(window.row_ns) else edges
+        some = end > begin
+        high[some] = np.maximum(high, np.maximum.reduceat(window.prices[1], edges)[::2])[some]
+        low[some] = np.minimum(low, np.minimum.reduceat(window.prices[2], edges)[::2])[some]
+        best, worst = np.where(side > 0, high, low), np.where(side > 0, low, high)
+        risk = amount[first] * stop[first]
+        found: tuple[Any, ...] = (
+            instrument,
+            side,
+            begin,
             entry,
-            None if leave is None else int(window.row_ns[self.last]),
+            end,
             leave,
-            self.most,
-            self.fees,
+            np.maximum.reduceat(np.abs(left), first),
+            fees,
             profit,
-            profit / self.cost * 100.0,
-            last - self.first,
-            None if leave is None else plan.reason(self.why),
-            self.risk or None,
+            profit / cost * 100.0,
+            code[last].astype(np.int64),
+            np.where(risk > 0.0, risk, math.nan),
             side * (best / entry - 1.0) * 100.0,
             side * (worst / entry - 1.0) * 100.0,
         )
+        shown = np.argsort(np.where(flat, order[last], len(records) + instrument), kind="stable")
+        return cls(int(flat.sum()), *(column[shown] for column in found))
+
+    def trades(self, names: Sequence[str], row_ns: Ints, reason: Callable[[int], str]) -> list[Trade]:
+        """As values."""
+        sides: list[Literal["long", "short"]] = ["long" if side > 0 else "short" for side in self.side.tolist()]
+        ends = row_ns[np.minimum(self.exit_row, len(row_ns) - 1)].tolist()
+        found = list(
+            map(
+                Trade,
+                [names[number] for number in self.instrument.tolist()],
+                sides,
+                row_ns[self.entry_row].tolist(),
+                self.entry_price.tolist(),
+                ends,
+                self.exit_price.tolist(),
+                self.size.tolist(),
+                self.fees.tolist(),
+                self.profit.tolist(),
+                self.profit_percent.tolist(),
+                (self.exit_row - self.entry_row).tolist(),
+                [reason(code) for code in self.reason.tolist()],
+                [None if risk != risk else risk for risk in self.risk.tolist()],
+                self.best_percent.tolist(),
+                self.worst_percent.tolist(),
+            )
+        )
+        for place in range(self.closed, len(found)):
+            found[place] = msgspec.structs.replace(found[place], exit_ns=None, exit_price=None, exit_reason=None)
+        return found
+
+
+_TRIP_KINDS = tuple(Trips.__annotations__[name] for name in Trips.__struct_fields__[1:])
