@@ -23,12 +23,14 @@ from tests.test_program import PATIENCE_S, Program, branch
 from watchhamster.app import Options, build_engine
 from watchhamster.core.actions import Action, adjustment
 from watchhamster.core.market import Candle, Event
+from watchhamster.core.ports import UsageError
 from watchhamster.core.timeframes import SECOND_NS, timeframe
-from watchhamster.engine.clock import ScaledClock
+from watchhamster.engine.clock import ScaledClock, SystemClock
 from watchhamster.engine.engine import Engine
 from watchhamster.engine.owner import Owner
 from watchhamster.monitor.alerts import Alert, Rule
 from watchhamster.monitor.status import to_record
+from watchhamster.services import Services
 from watchhamster.settings import Home
 from watchhamster.sim import Simulator
 
@@ -402,6 +404,26 @@ async def test_a_halt_is_the_symbols_own_line_and_no_fault_of_the_feed(tmp_path:
                 await clock.sleep(5.0)
         ticker = engine.board.ticker("yahoo:AAPL")
         assert ticker is not None and ticker.state == "REGULAR"
+
+
+async def test_the_users_hours_are_taken_by_the_calendars_at_once(tmp_path: Path) -> None:
+    services = Services(Home(tmp_path / "home"), SystemClock())
+    services.open()
+    try:
+        venue = services.caller("yahoo").venue
+        noon_ns = 1_798_120_800 * SECOND_NS  # 2026-12-24 14:00 UTC, 23:00 in Seoul
+        phases = [getattr(venue.session(symbol, noon_ns), "phase", None) for symbol in ("005930.KS", "BTC-USD")]
+        assert phases == ["closed", "regular"]
+        await services.settings.set("trading_hours", "XKRX 2026-12-24 09:00-23:30; BTC-USD 2026-12-24 closed")
+        phases = [getattr(venue.session(symbol, noon_ns), "phase", None) for symbol in ("005930.KS", "BTC-USD")]
+        assert phases == ["regular", "closed"]
+        with pytest.raises(UsageError) as refused:
+            await services.settings.set("trading_hours", "XKRX 2026-12-24 9-23")
+        assert "2026-12-24" in str(refused.value)
+        await services.settings.reset("trading_hours")
+        assert getattr(venue.session("BTC-USD", noon_ns), "phase", None) == "regular"
+    finally:
+        await services.close()
 
 
 async def test_both_venues_answer_on_the_command_line(tmp_path: Path) -> None:

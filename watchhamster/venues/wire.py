@@ -146,13 +146,12 @@ class HttpWire:
 
     async def close(self) -> None:
         """Drop every socket; the wire may be used again."""
-        await asyncio.gather(*(stream.close() for stream in tuple(self._streams)))
+        client, self._client = self._client, None  # who asks from now on, asks with another
         asking = tuple(self._asking)
         for request in asking:  # a socket that is being connected is in no pool that could be closed
             _give_up(request)
-        await asyncio.gather(*asking, return_exceptions=True)
-        if self._client is not None:
-            client, self._client = self._client, None
+        await asyncio.gather(*asking, *(stream.close() for stream in tuple(self._streams)), return_exceptions=True)
+        if client is not None:
             await client.aclose()
 
     def _base_of(self, request: Request) -> str:
