@@ -21,6 +21,7 @@ from typing import Any, Final, get_args
 import msgspec
 import numpy as np
 
+from watchhamster.backtest.trials import Trial
 from watchhamster.core.bars import Bars, Span
 from watchhamster.core.candles import CandleBuilder
 from watchhamster.core.instruments import InstrumentInfo, instrument_of, split_instrument
@@ -76,7 +77,7 @@ from watchhamster.services import (
 from watchhamster.settings import Home, venue_url
 from watchhamster.storage.candle_files import export as write_export
 from watchhamster.storage.candle_files import import_file
-from watchhamster.storage.desk import DeskStore
+from watchhamster.storage.desk import DeskStore, StoredRun
 from watchhamster.venues.capture import BadLine, read_capture
 from watchhamster.venues.upbit import parse_candles
 from watchhamster.venues.wire import HttpWire
@@ -401,7 +402,7 @@ async def follow(kind: str, instrument: str, frame: Timeframe | None = None) -> 
 # ---------------------------------------------------------------- what is stored
 
 
-def _stored(home: Home, instrument: str, frame: Timeframe) -> tuple[str, StoreError]:
+def not_stored(home: Home, instrument: str, frame: Timeframe) -> tuple[str, StoreError]:
     """The instrument's full name, and the refusal if nothing of it is stored."""
     venue, symbol = split_instrument(instrument, "upbit")
     name = instrument_of(venue, symbol)
@@ -438,7 +439,7 @@ def export(
     events: bool,
 ) -> int:
     """Write stored candles to a file or stdout; how many. Raises `StoreError` (`no_data`) when there are none."""
-    name, nothing = _stored(home, instrument, frame)
+    name, nothing = not_stored(home, instrument, frame)
     if not home.market_db.exists():
         raise nothing
     with reading(home) as store:
@@ -455,7 +456,7 @@ def export(
 
 def coverage(home: Home, instrument: str, frame: Timeframe, since_ns: int | None, until_ns: int | None) -> list[Span]:
     """What is known of a stretch of time; without bounds, from the first stored candle to the last."""
-    name, nothing = _stored(home, instrument, frame)
+    name, nothing = not_stored(home, instrument, frame)
     if not home.market_db.exists():
         raise nothing
     with reading(home) as store:
@@ -464,10 +465,10 @@ def coverage(home: Home, instrument: str, frame: Timeframe, since_ns: int | None
             raise nothing
         since_ns = series.first_ns if since_ns is None else since_ns
         until_ns = frame.next_ns(series.last_ns) if until_ns is None else until_ns
-        return closures_told(store.read_coverage(name, frame.name, since_ns, until_ns), _grid(name), frame)
+        return closures_told(store.read_coverage(name, frame.name, since_ns, until_ns), grid_of(name), frame)
 
 
-def _grid(instrument: str) -> Grid:
+def grid_of(instrument: str) -> Grid:
     """Where an instrument's bars begin and end, as far as its name tells."""
     venue, symbol = split_instrument(instrument)
     return venue_named(venue).grid(symbol)
@@ -482,7 +483,7 @@ def sizes(home: Home) -> tuple[list[dict[str, Any]], int]:
         return [row | {"actions": len(store.read_actions(row["instrument"], *EVER))} for row in rows], store.size()
 
 
-def _offline_caller(venue: str) -> Caller:
+def offline_caller(venue: str) -> Caller:
     """A way to a venue's description for history that never asks it."""
     clock = SystemClock()
     return Caller(venue_named(venue), HttpWire("http://127.0.0.1:9", venue, USER_AGENT), Limiter(clock, {}))
@@ -492,11 +493,11 @@ def _history(
     home: Home, instrument: str, frame: Timeframe, since_ns: int | None, until_ns: int | None
 ) -> tuple[str, Bars, list[Text]]:
     """Stored bars and what is missing of them. Raises `StoreError` (`no_data`)."""
-    name, nothing = _stored(home, instrument, frame)
+    name, nothing = not_stored(home, instrument, frame)
     if not home.market_db.exists():
         raise nothing
     with reading(home) as store:
-        backfill = Backfill(_offline_caller, store, SystemClock())
+        backfill = Backfill(offline_caller, store, SystemClock())
         first_ns = min((s.first_ns for s in store.series() if s.instrument == name), default=None)
         if first_ns is None:
             raise nothing
@@ -507,7 +508,7 @@ def _history(
             raise nothing
         last_ns = frame.next_ns(int(bars.open_ns[-1]))
         spans = store.read_coverage(name, frame.name, int(bars.open_ns[0]), min(until_ns, last_ns))
-        spans = closures_told(spans, _grid(name), frame)
+        spans = closures_told(spans, grid_of(name), frame)
     missing = [span for span in spans if span.state == "not_fetched"]
     warnings = []
     if missing:
@@ -542,7 +543,7 @@ def evaluate(
     evaluator: str,
 ) -> Evaluated:
     """Each formula on every stored bar of the period. Raises `UsageError` (`bad_formula`), `StoreError` (`no_data`)."""
-    program = compile_many(expressions, timeframe=frame, grids=_grids(instrument), library=_library(home))
+    program = compile_many(expressions, timeframe=frame, grids=_grids(instrument), library=library_of(home))
     name, bars, warnings = _history(home, instrument, frame, None, until_ns)
     others: dict[Frame, Bars] = {}
     for other in program.given:
@@ -555,7 +556,7 @@ def evaluate(
         start = max(0, int(np.searchsorted(bars.open_ns, since_ns)) - program.warm_up)
     bars = bars.slice(start, len(bars))
     if len(bars) == 0 or (since_ns is not None and int(bars.open_ns[-1]) < since_ns):
-        raise _stored(home, name, frame)[1]
+        raise not_stored(home, name, frame)[1]
     if evaluator == "array":
         rows = list(zip(*(values.list() for values in program.over(bars, others)), strict=True))
     else:
@@ -571,11 +572,11 @@ def evaluate(
 
 def _grids(instrument: str) -> Callable[[str], Grid]:
     """Where bars and days begin, of an instrument and of those its formula names."""
-    own = _grid(instrument_of(*split_instrument(instrument, "upbit")))
-    return lambda other: _grid(other) if other else own
+    own = grid_of(instrument_of(*split_instrument(instrument, "upbit")))
+    return lambda other: grid_of(other) if other else own
 
 
-def _library(home: Home) -> Library:
+def library_of(home: Home) -> Library:
     """The saved formulas of a home."""
     if not home.desk_db.exists():
         return Library()
@@ -611,7 +612,7 @@ def replay_rule(
         for_s=for_s,
         cooldown_s=cooldown_s,
     )
-    library = _library(home)
+    library = library_of(home)
     formula = check(rule, library)
     name, bars, warnings = _history(home, instrument, frame, None, until_ns)
     start = 0
@@ -619,7 +620,7 @@ def replay_rule(
         start = int(np.searchsorted(bars.open_ns, first_bar_ns))
     elif since_ns is not None:
         start = max(0, int(np.searchsorted(bars.open_ns, since_ns)) - formula.warm_up)
-    found = replay(rule, bars.slice(start, len(bars)), name, since_ns, _grid(name), library)
+    found = replay(rule, bars.slice(start, len(bars)), name, since_ns, grid_of(name), library)
     return Tried([msgspec.to_builtins(f) for f in found.firings], msgspec.to_builtins(found.summary), warnings)
 
 
@@ -791,7 +792,7 @@ async def _update(
     now_ns = services.clock.now_ns()
     if since_ns is None:
         last_ns = services.market.last_ns(name, frame.name)
-        since_ns = now_ns - 500 * frame.approximate_ns if last_ns is None else last_ns
+        since_ns = grid_of(name).before_ns(frame, now_ns, 500) if last_ns is None else last_ns
     until_ns = now_ns if until_ns is None else until_ns
     before = len(await services.market.bars(name, frame.name, since_ns, until_ns))
     first_ns = served_from(venue_named(venue), frame, since_ns, until_ns, now_ns)
@@ -879,6 +880,47 @@ async def _keep_formulas(services: Services, engine: Engine | None, library: Lib
         engine.formulas_changed()
 
 
+async def _save_strategy(services: Services, engine: Engine | None, *, text: str) -> dict[str, Any]:
+    from watchhamster.backtest.strategy import read  # the kernel comes with it, which a watchman need not hold
+
+    strategy = read(text, Library.stored(services.desk.get(LIBRARY_KEY)))
+    known = len(services.desk.versions(strategy.name))
+    saved = await services.desk.save_strategy(strategy.name, text)
+    return {"name": saved.name, "version": saved.version, "new": saved.version > known}
+
+
+async def _remove_strategy(services: Services, engine: Engine | None, *, name: str) -> dict[str, Any]:
+    return {"name": name, "versions": await services.desk.remove_strategy(name)}
+
+
+async def _save_run(services: Services, engine: Engine | None, *, run: dict[str, Any]) -> dict[str, Any]:
+    saved = await services.desk.save_run(msgspec.convert(run, StoredRun))
+    return msgspec.to_builtins(saved)  # type: ignore[no-any-return]
+
+
+async def _remove_run(services: Services, engine: Engine | None, *, run_id: int) -> dict[str, Any]:
+    await services.desk.remove_run(run_id)
+    return {"id": run_id}
+
+
+async def _save_search(
+    services: Services,
+    engine: Engine | None,
+    *,
+    name: str,
+    fingerprint: str,
+    content: dict[str, Any],
+    anew: bool = False,
+) -> None:
+    if anew:
+        await services.desk.remove_search(name)
+    await services.desk.save_search(name, fingerprint, content)
+
+
+async def _add_trials(services: Services, engine: Engine | None, *, search: str, trials: list[dict[str, Any]]) -> None:
+    await services.desk.add_trials(search, msgspec.convert(trials, list[Trial]))
+
+
 @asynccontextmanager
 async def _outbox(services: Services, engine: Engine | None) -> AsyncIterator[Outbox]:
     """The running engine's outbox, or one for this command only."""
@@ -963,6 +1005,12 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "formula.remove": _remove_formula,
     "alert.channel": _set_channel,
     "caution.show": _cautioned,
+    "strategy.save": _save_strategy,
+    "strategy.remove": _remove_strategy,
+    "run.save": _save_run,
+    "run.remove": _remove_run,
+    "search.save": _save_search,
+    "search.add": _add_trials,
     "status": _status,
     "show": _show,
 }

@@ -1,4 +1,5 @@
-"""`watchhamster.db`: what people set up, and what happened: settings, rules, alerts, deliveries, layouts.
+"""`watchhamster.db`: what people set up, and what happened: settings, rules, alerts, deliveries, layouts, strategies,
+backtests and searches.
 
 Small, precious, and written one transaction at a time: a method returns when its row is on the disk. An alert and one
 delivery for each of its channels are one transaction, so an alert that was sent always has a row, and one with a row is
@@ -90,6 +91,23 @@ _trial = sa.Table(
     sa.Column("counted", sa.Integer),
     sa.Column("content", sa.LargeBinary),
 )
+_strategy = sa.Table(
+    "strategy",
+    _meta,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("saved_ns", sa.BigInteger),
+    sa.Column("text", sa.Text),
+)
+_run = sa.Table(
+    "run",
+    _meta,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("strategy", sa.Text),
+    sa.Column("fingerprint", sa.Text),
+    sa.Column("answer", sa.Text),
+    sa.Column("content", sa.LargeBinary),
+)
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -127,7 +145,18 @@ def _create_searches(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS = (_create, _create_searches)
+def _create_runs(connection: sqlite3.Connection) -> None:
+    for statement in (
+        "CREATE TABLE strategy (name TEXT NOT NULL, version INTEGER NOT NULL, saved_ns INTEGER NOT NULL,"
+        " text TEXT NOT NULL, PRIMARY KEY (name, version))",
+        "CREATE TABLE run (id INTEGER PRIMARY KEY AUTOINCREMENT, strategy TEXT NOT NULL, fingerprint TEXT NOT NULL,"
+        " answer TEXT NOT NULL, content BLOB NOT NULL)",
+        "CREATE INDEX run_fingerprint ON run (fingerprint)",
+    ):
+        connection.execute(statement)
+
+
+MIGRATIONS = (_create, _create_searches, _create_runs)
 
 
 class JobRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,6 +177,44 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     begun_ns: int
     content: dict[str, Any]  # JSON types
     trials: int = 0  # kept so far
+
+
+class StoredStrategy(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a strategy, as it was written. Versions count from 1."""
+
+    name: str
+    version: int
+    saved_ns: int
+    text: str
+
+
+class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A backtest: all it takes to run it again, and what it came to."""
+
+    id: int | None = None
+    strategy: str
+    version: int | None = None  # of the stored strategy; None: it came from a file
+    text: str  # the strategy as it was written
+    python: str = ""  # the class's name, where it is one
+    instruments: tuple[str, ...]
+    timeframe: str
+    since_ns: int
+    until_ns: int
+    first_bar_ns: int
+    cash: float
+    parameters: dict[str, float] = {}  # as they were given
+    formulas: dict[str, str] = {}  # the saved ones that it could use
+    close_at_end: bool = False
+    adjusted: bool = False
+    finer: dict[str, str] = {}  # of which instruments shorter bars decided, and how long those were
+    seed: int = 1
+    app_version: str
+    data_fingerprint: str  # of all that was read
+    period_fingerprint: str  # of the bars that were traded on: trials of the same are counted together
+    answer: str  # hash of the result: equal inputs, equal answer
+    made_ns: int
+    metrics: dict[str, float | None] = {}
+    notes: str = ""
 
 
 class DeskStore:
@@ -197,7 +264,7 @@ class DeskStore:
     def _skip_ids(self) -> None:
         """After going back in time no id may come twice: receivers tell repeats by it. Ids go on from the clock."""
         with self._db.writing() as connection:
-            for table in ("rule", "alert", "delivery"):
+            for table in ("rule", "alert", "delivery", "run"):
                 known = connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).scalar()
                 connection.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
                 connection.exec_driver_sql(
@@ -514,14 +581,90 @@ class DeskStore:
         await self._write(work)
 
     def trials_on(self, fingerprint: str, besides: str = "") -> int:
-        """How many trials were ever run on the same data, those of one search left out."""
-        query = (
+        """How many trials were ever run on the same data, those of one search left out; different backtests count."""
+        searched = (
             sa.select(sa.func.coalesce(sa.func.sum(_trial.c.counted), 0))
             .join(_search, _search.c.name == _trial.c.search)
             .where(_search.c.fingerprint == fingerprint, _search.c.name != besides)
         )
-        rows = self._rows(query)
-        return int(rows[0][0]) if rows else 0
+        alone = sa.select(sa.func.count(_run.c.answer.distinct())).where(_run.c.fingerprint == fingerprint)
+        return sum(int(row[0]) for query in (searched, alone) for row in self._rows(query))
+
+    # ------------------------------------------------------------ strategies and backtests
+
+    async def save_strategy(self, name: str, text: str) -> StoredStrategy:
+        """Keep a further version; the newest one, where it says the same already."""
+
+        def work(connection: sa.Connection) -> StoredStrategy:
+            query = sa.select(_strategy).where(_strategy.c.name == name).order_by(_strategy.c.version.desc()).limit(1)
+            last = connection.execute(query).first()
+            if last is not None and last.text == text:
+                return _as_strategy(last)
+            version = 1 if last is None else last.version + 1
+            new = StoredStrategy(name=name, version=version, saved_ns=self._clock.now_ns(), text=text)
+            connection.execute(_strategy.insert().values(msgspec.structs.asdict(new)))
+            return new
+
+        return await self._write(work)
+
+    def strategies(self) -> list[StoredStrategy]:
+        """The newest version of each, by name."""
+        newest = sa.select(_strategy.c.name, sa.func.max(_strategy.c.version)).group_by(_strategy.c.name)
+        query = sa.select(_strategy).where(sa.tuple_(_strategy.c.name, _strategy.c.version).in_(newest))
+        return [_as_strategy(row) for row in self._rows(query.order_by(_strategy.c.name))]
+
+    def versions(self, name: str) -> list[StoredStrategy]:
+        """Every version of a strategy, oldest first."""
+        query = sa.select(_strategy).where(_strategy.c.name == name).order_by(_strategy.c.version)
+        return [_as_strategy(row) for row in self._rows(query)]
+
+    async def remove_strategy(self, name: str) -> int:
+        """Forget a strategy with its versions, and how many there were. Its runs stay."""
+        return await self._write(
+            lambda connection: connection.execute(_strategy.delete().where(_strategy.c.name == name)).rowcount
+        )
+
+    async def save_run(self, run: StoredRun) -> StoredRun:
+        """Keep a backtest; a new one (without id) comes back with its id. Raises `UsageError` (`unknown_run`)."""
+        values = {
+            "strategy": run.strategy,
+            "fingerprint": run.period_fingerprint,
+            "answer": run.answer,
+            "content": msgspec.json.encode(run),
+        }
+
+        def work(connection: sa.Connection) -> StoredRun:
+            if run.id is None:
+                id = _new_id(connection.execute(_run.insert().values(values)))
+                return msgspec.structs.replace(run, id=id)
+            if not connection.execute(_run.update().where(_run.c.id == run.id).values(values)).rowcount:
+                raise _unknown_run(run.id)
+            return run
+
+        return await self._write(work)
+
+    def run(self, run_id: int) -> StoredRun:
+        """One backtest. Raises `UsageError` (`unknown_run`)."""
+        rows = self._rows(sa.select(_run.c.id, _run.c.content).where(_run.c.id == run_id))
+        if not rows:
+            raise _unknown_run(run_id)
+        return _as_run(*rows[0])
+
+    def runs(self, limit: int = 50, strategy: str | None = None) -> list[StoredRun]:
+        """The last backtests, oldest first."""
+        query = sa.select(_run.c.id, _run.c.content).order_by(_run.c.id.desc()).limit(limit)
+        if strategy is not None:
+            query = query.where(_run.c.strategy == strategy)
+        return [_as_run(key, content) for key, content in self._rows(query)[::-1]]
+
+    async def remove_run(self, run_id: int) -> None:
+        """Forget a backtest: it no longer counts as a trial on its data. Raises `UsageError` (`unknown_run`)."""
+
+        def work(connection: sa.Connection) -> None:
+            if not connection.execute(_run.delete().where(_run.c.id == run_id)).rowcount:
+                raise _unknown_run(run_id)
+
+        await self._write(work)
 
     # ------------------------------------------------------------ the file
 
@@ -624,6 +767,23 @@ def _queued() -> sa.Select[Any]:
         sa.select(_delivery.c.id, _delivery.c.content)
         .where(_delivery.c.state == "queued")
         .order_by(_delivery.c.next_ns, _delivery.c.id)
+    )
+
+
+def _as_strategy(row: Any) -> StoredStrategy:
+    return StoredStrategy(name=row.name, version=row.version, saved_ns=row.saved_ns, text=row.text)
+
+
+def _as_run(key: int, content: bytes) -> StoredRun:
+    return msgspec.structs.replace(msgspec.json.decode(content, type=StoredRun), id=key)
+
+
+def _unknown_run(run_id: int) -> UsageError:
+    """The refusal of a backtest that is not kept."""
+    return UsageError(
+        "unknown_run",
+        Text("There is no run {id}.", {"id": run_id}),
+        Text("`watchhamster runs list` shows the runs that are kept."),
     )
 
 
