@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 import numpy as np
 
 from watchhamster.backtest.methods import Axis
-from watchhamster.backtest.metrics import Digest, daily_equity, digest, measure, returns_of
+from watchhamster.backtest.metrics import DAY_NS, Digest, local_days, measure, returns_of
 from watchhamster.backtest.optimise import Candidate, as_metrics
-from watchhamster.backtest.results import Result
-from watchhamster.backtest.run import History, backtest
+from watchhamster.backtest.run import History, Swept, backtest, sweep
 from watchhamster.backtest.splits import Span
 from watchhamster.backtest.strategy import Entry, Strategy
 from watchhamster.backtest.trials import Score, pack
 from watchhamster.backtest.trust import Change
-from watchhamster.core.bars import Bars
+from watchhamster.core.bars import Bars, Ints
 from watchhamster.core.timeframes import SECOND_NS
 from watchhamster.formula import Library
 
@@ -61,28 +60,43 @@ class Backtests(msgspec.Struct, frozen=True):
 
     def score(self, data: History, candidates: Sequence[Candidate], span: Span, change: Change) -> list[Score]:
         """Each run's metrics, days and trades."""
-        return [self._score(self._run(data, candidate, span, change)) for candidate in candidates]
+        days = _Days(data, span, self.year_days)
+        return [
+            Score(
+                as_metrics(measure(run.digest)),
+                pack(returns_of(run.digest.daily)),
+                pack(days.of(np.concatenate((run.entry_ns, run.exit_ns)))),
+            )
+            for run in self._runs(data, candidates, span, change)
+        ]
 
     def digest(self, data: History, candidate: Candidate, span: Span) -> Digest:
         """One run, to be judged."""
-        return digest(self._run(data, candidate, span, Change()))
+        (run,) = self._runs(data, [candidate], span, Change())
+        return run.digest
 
     def bars(self, data: History, span: Span) -> Bars:
         """Of the first instrument."""
         return data.bars[0].between(*span)
 
-    def _run(self, data: History, candidate: Candidate, span: Span, change: Change) -> Result:
-        strategy, parameters = self.strategy, {}
-        if isinstance(candidate, str):
-            other = {"long": "short", "short": "long"}[self.side]
-            entry = msgspec.structs.replace(strategy.entry, **{self.side: candidate, other: None})
-            strategy = msgspec.structs.replace(strategy, entry=entry)
-        else:
-            parameters = candidate
-        return backtest(
+    def _runs(self, data: History, candidates: Sequence[Candidate], span: Span, change: Change) -> Iterator[Swept]:
+        sets = [{**self.fixed, **candidate} for candidate in candidates if not isinstance(candidate, str)]
+        if sets:
+            yield from self._sweep(self.strategy, data, sets, span, change)
+        for candidate in candidates:
+            if isinstance(candidate, str):
+                other = {"long": "short", "short": "long"}[self.side]
+                entry = msgspec.structs.replace(self.strategy.entry, **{self.side: candidate, other: None})
+                strategy = msgspec.structs.replace(self.strategy, entry=entry)
+                yield from self._sweep(strategy, data, [self.fixed], span, change)
+
+    def _sweep(
+        self, strategy: Strategy, data: History, sets: Sequence[Mapping[str, float]], span: Span, change: Change
+    ) -> Iterator[Swept]:
+        return sweep(
             strategy,
             data,
-            parameters={**self.fixed, **parameters},
+            sets,
             since_ns=span[0],
             until_ns=span[1],
             cash=self.cash,
@@ -93,10 +107,21 @@ class Backtests(msgspec.Struct, frozen=True):
             compiled=self.compiled,
         )
 
-    def _score(self, result: Result) -> Score:
-        ends, daily = daily_equity(result)
-        entries = np.array([trade.entry_ns for trade in result.trades], np.int64)
-        exits = np.array([trade.exit_ns for trade in result.trades], np.int64)
-        # The first of the ends is the start, so that day n lies between ends n and n + 1.
-        days = np.searchsorted(ends, np.concatenate((entries, exits)), side="right") - 1
-        return Score(as_metrics(measure(result)), pack(returns_of(daily)), pack(days))
+
+class _Days:
+    """Which daily return a bar belongs to, as `metrics.daily_equity` counts days."""
+
+    def __init__(self, data: History, span: Span, year_days: int) -> None:
+        opens = [bars.between(*span).open_ns for bars in data.bars]
+        self._opens = opens[0] if len(opens) == 1 else np.unique(np.concatenate(opens))
+        if year_days == 365:
+            days = self._opens // DAY_NS
+            self._index = days - days[:1]
+        else:
+            days = local_days(self._opens, data.zone)
+            self._index = np.searchsorted(np.unique(days), days)
+
+    def of(self, open_ns: Ints) -> Ints:
+        """The days of bars, by their opens; the first is 0."""
+        found: Ints = self._index[np.searchsorted(self._opens, open_ns)]
+        return found
