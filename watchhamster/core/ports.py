@@ -196,7 +196,7 @@ class Venue(Protocol):
     quotas: Mapping[str, Quota]  # rate-limit group -> quota
     policy: FeedPolicy
     timeframes: tuple[str, ...]  # candles it can answer
-    kinds: tuple[Kind, ...]  # what it has; without trades, its candles of 1m come with the stream and are provisional
+    kinds: tuple[Kind, ...]  # what it has; without trades, its open minutes are made of its tickers, and provisional
 
     caution: Text | None  # what a person has to know before its first use
 

@@ -79,7 +79,6 @@ FILL_BARS = 20_000  # are had in the memory at once, at most
 TRADES_BACK_NS = 600 * SECOND_NS  # a start fills so much from trades, what is older from candles
 STATE_KEY = "watch_state"
 CAUTIONED = "cautioned:{venue}"  # a small state: a venue's caution was read
-_EARLY_MAX = 50_000
 
 
 class Rows(Protocol):

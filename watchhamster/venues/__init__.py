@@ -15,9 +15,10 @@ Adding a venue. Write `venues/<name>.py` with a class that has what `core.ports.
 5. *Sessions*, where the market closes: `session` and `grid`, by `calendars.calendar_of` with an exchange's hours of
    `core.sessions.MARKETS`; such a venue is `core.ports.Calendared`. One that never closes has no session and the grid
    of UTC.
-6. *What there is*: `kinds`. A venue without trades streams its own open minute as a provisional candle, and is asked
-   for the closed ones. What only some venues have are protocols of `core.ports`, each used wherever it is there:
-   `Searched` lists no whole market, `Distributing` has dividends and splits, `Guarded` has a pass that shortens calls.
+6. *What there is*: `kinds`. Where there are no trades, open bars are made of the venue's tickers and shown as
+   provisional, and it is asked for each bar once its `grid` says that it has settled. What only some venues have are
+   protocols of `core.ports`, each used wherever it is there: `Searched` lists no whole market, `Distributing` has
+   dividends and splits, `Guarded` has a pass that shortens calls.
 
 Name it in `services.VENUES` and `FEES`, and give it a setting `<name>_url`.
 
