@@ -199,8 +199,6 @@ def test_a_sweep_gives_what_each_formula_gives_alone() -> None:
                 alone = parse(text, values, timeframe=minute).over(bars)
                 assert found.kind == alone.kind
                 assert np.array_equal(found.data, alone.data, equal_nan=found.kind == "number")
-    program = sweep.program({"fast": 5, "slow": 9})
-    assert program.warm_up == max(parse(text, {"fast": 5, "slow": 9}, timeframe=minute).warm_up for text in texts)
     with pytest.raises(UsageError):
         sweep.over({"fast": 0, "slow": 9})
     assert sweep.over({"fast": 5, "slow": 9})[0].data.dtype == np.int8

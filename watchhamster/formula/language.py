@@ -37,6 +37,7 @@ from watchhamster.formula.table import Function, Parameter
 
 LIBRARY_KEY = "formulas"  # of the small state that holds them
 CACHE_BYTES = 64 << 20
+GRAPH_MAX = 100_000  # nodes of a sweep, before it begins anew
 SAVED_MAX = 3e37
 
 
@@ -127,9 +128,12 @@ def compile_many(
     texts: Sequence[str], parameters: Mapping[str, float] | None = None, **scope: Unpack[Words]
 ) -> Program:
     """Several formulas as one program, which computes what they share once. Raises `UsageError` as `parse` does."""
-    graph, where = Graph(), Scope(**scope)
-    roots = [_parse(text, parameters or {}, graph, where).root for text in texts]
-    return Program(roots, where.timeframe, where.grids)
+    return _compiled(texts, parameters or {}, Graph(), Scope(**scope))
+
+
+def _compiled(texts: Sequence[str], parameters: Mapping[str, float], graph: Graph, scope: Scope) -> Program:
+    roots = [Parser(text, parameters, graph, scope, evidence=False).formula() for text in texts]
+    return Program(roots, scope.timeframe, scope.grids)
 
 
 def _parse(text: str, parameters: Mapping[str, float], graph: Graph, scope: Scope) -> Formula:
@@ -215,20 +219,12 @@ class Sweep:
         self._graph = Graph()
         self._cache = _Cache(self._limit)
 
-    def program(self, parameters: Mapping[str, float]) -> Program:
-        """The formulas with these parameters; its nodes are shared with those of other sets."""
-        if len(self._graph) > 100_000:
-            self._begin()
-        roots = [Parser(text, parameters, self._graph, self._scope, evidence=False).formula() for text in self.texts]
-        return Program(roots, self._scope.timeframe, self._scope.grids)
-
     def over(self, parameters: Mapping[str, float]) -> tuple[Values, ...]:
         """Each formula's value on every bar. Raises `UsageError` as `parse` does."""
-        return self.evaluate(self.program(parameters))
-
-    def evaluate(self, program: Program) -> tuple[Values, ...]:
-        """The same for a program that `program` gave."""
-        if self._rows is None or program.frames:
+        if len(self._graph) > GRAPH_MAX:
+            self._begin()
+        program = _compiled(self.texts, parameters, self._graph, self._scope)
+        if self._rows is None:
             self._rows = program.rows(self._bars, self._others)
         found = program.evaluate(self._rows, self._cache)
         dear = [node.index for node in program.nodes if isinstance(node.operation, Series | Indicator | Window)]
