@@ -38,7 +38,10 @@ pytest.importorskip("holidays")
 
 
 # A connection that is given up in the very turn in which it is made is left to the garbage collector by anyio.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.timeout(300),
+]
 
 
 @pytest.fixture(autouse=True)

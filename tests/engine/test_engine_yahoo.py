@@ -35,7 +35,10 @@ MINUTE_NS, HOUR_NS = 60 * SECOND_NS, 3600 * SECOND_NS
 APPLE = "yahoo:AAPL"
 
 # A request that is given up leaves httpcore's socket to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.timeout(300),
+]
 
 
 @pytest.fixture(autouse=True)
