@@ -406,6 +406,6 @@ def test_after_a_sleep_of_the_machine_streams_are_gone() -> None:
 
 def test_every_fault_is_documented_and_accepted() -> None:
     for name, kind in FAULTS.items():
-        value = {"delist": ":KRW-MED"}.get(name, "")
+        value = {"delist": ":KRW-MED", "halt": ":AAPL"}.get(name, "")
         assert parse(f"{name}{value}@1s+2s")[0].name == name
         assert len(kind.meaning) > 10
