@@ -148,6 +148,21 @@ def test_outputs_are_the_lines_their_names_say() -> None:
     assert np.array_equal(parse("macd(close).hist").over(bars).data, hist, equal_nan=True)
 
 
+def test_types_of_moving_averages_come_last_by_name_or_number() -> None:
+    bars = walk(300)
+    cases = {
+        "bbands(close, 20, 2, 2, ema).lower": talib.BBANDS(bars.close, 20, 2.0, 2.0, matype=1)[2],
+        "stoch(5, 3, 4, wma, 3).d": talib.STOCH(bars.high, bars.low, bars.close, 5, 3, 2, 4, 3)[1],
+        "macdext(close, 5, 9, 4, sma, ema, wma).hist": talib.MACDEXT(bars.close, 5, 0, 9, 1, 4, 2)[2],
+        "ma(close, 9, zlema)": talib.MA(bars.close, 9, 12),
+        "apo(close)": talib.APO(bars.close),  # an EMA in TA-Lib 0.8, so here
+        "vwma(open, 9)": talib.VWMA(bars.open, bars.volume, 9),
+        "adosc()": talib.ADOSC(bars.high, bars.low, bars.close, bars.volume),
+    }
+    for text, expected in cases.items():
+        np.testing.assert_array_equal(parse(text).over(bars).data, expected, err_msg=text)
+
+
 # Their level is where they began: no warm-up brings them together.
 FOR_EVER = {"cumsum", "obv", "ad", "pvt", "nvi", "pvi", "wad", "vwap", "maxindex", "minindex", "minmaxindex"}
 

@@ -229,6 +229,14 @@ def test_refuses_with_place_and_reason(text: str, position: int, words: str) -> 
     assert words in f"{caught.value.text} {caught.value.hint}"
 
 
+def test_bars_of_an_unknown_length_have_no_longer_ones() -> None:
+    formula = parse('at("1h", close) > 1')
+    with pytest.raises(UsageError, match="how long the bars are"):
+        formula.over(walk(3))
+    with pytest.raises(UsageError, match="how long the bars are"):
+        formula.stepper()
+
+
 def test_warm_up_counts_our_bars() -> None:
     assert parse('at("1h", sma(close, 20))', timeframe=M1).warm_up == 20 * 60
     assert parse("today.open", timeframe=timeframe("1h")).warm_up == 25

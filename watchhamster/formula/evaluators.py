@@ -21,6 +21,8 @@ import numpy as np
 
 from watchhamster.core.bars import Bars, Ints
 from watchhamster.core.candles import fold_bars
+from watchhamster.core.ports import UsageError
+from watchhamster.core.text import Text
 from watchhamster.core.timeframes import UTC, Grid, Timeframe, timeframe
 from watchhamster.formula.graph import (
     COLUMNS,
@@ -77,6 +79,20 @@ class _Folded(msgspec.Struct, gc=False):
     value: float
     adjustment: float
 
+    @classmethod
+    def begun(cls, open_ns: int, bar: Bar) -> _Folded:
+        volume, value = bar.volume, bar.value
+        return cls(
+            open_ns,
+            bar.open,
+            bar.high,
+            bar.low,
+            bar.close,
+            NAN if volume is None else 0.0 + volume,
+            NAN if value is None else 0.0 + value,
+            _adjustment(bar),
+        )
+
     def and_then(self, bar: Bar) -> _Folded:
         volume, value = bar.volume, bar.value
         return _Folded(
@@ -94,20 +110,6 @@ class _Folded(msgspec.Struct, gc=False):
 def _adjustment(bar: Bar) -> float:
     factor: float | None = getattr(bar, "adjustment", None)
     return 1.0 if factor is None else factor
-
-
-def _first(open_ns: int, bar: Bar) -> _Folded:
-    volume, value = bar.volume, bar.value
-    return _Folded(
-        open_ns,
-        bar.open,
-        bar.high,
-        bar.low,
-        bar.close,
-        NAN if volume is None else 0.0 + volume,
-        NAN if value is None else 0.0 + value,
-        _adjustment(bar),
-    )
 
 
 class _Fold:
@@ -137,7 +139,7 @@ class _Fold:
         grown: _Folded | None = None
         if open_ns != self.open_ns:
             if self.open_ns is not None or bar.open_ns <= _first_ns(self.grid, self.base, self.longer, open_ns):
-                grown = _first(open_ns, bar)
+                grown = _Folded.begun(open_ns, bar)
         elif self.growing is not None:
             grown = self.growing.and_then(bar)
         return open_ns, self.grid.end_ns(self.longer, open_ns), grown
@@ -374,7 +376,13 @@ class Program:
         """The closed bars of every frame."""
         if not self.frames:
             return {OWN: _Rows(bars, None)}
-        assert self.timeframe is not None, "other frames can only be told apart from bars of a known timeframe"
+        if self.timeframe is None:
+            raise UsageError(
+                "bad_formula",
+                Text("at and of need to know how long the bars are."),
+                Text("Name the timeframe of the bars."),
+                position=0,
+            )
         found: dict[Frame, _Rows] = {}
         for frame in (OWN, *self.given):
             rows = bars if frame == OWN else others.get(frame, _EMPTY)
