@@ -876,98 +876,69 @@ class Curve(NamedTuple):
     positions: Any
 
 
-def load(m: Market, x: Numbers, b: int, j: int) -> None:
-    """Put a row into its instrument's block, and it on the list of those that are looked at."""
-    _, opens, high, low, closes, volume, signals, long_price, short_price, atr, score, fine_from, fine_to, _ = m
-    x[BLOCKS + int(x[P_INSTRUMENTS]) * BLOCK + int(x[AWAKEN])] = b
-    x[AWAKEN] += 1.0
-    x[b + ROW] = j
-    x[b + OPENED] = opens[j]
-    x[b + HIGH] = high[j]
-    x[b + LOW] = low[j]
-    x[b + CLOSE] = closes[j]
-    x[b + SIGNAL] = signals[j]
-    if len(volume) > 0:
-        x[b + VOLUME] = volume[j]
-    if len(long_price) > 0:
-        x[b + LONG_PRICE] = long_price[j]
-        x[b + SHORT_PRICE] = short_price[j]
-    if len(atr) > 0:
-        x[b + ATR] = atr[j]
-    if len(score) > 0:
-        x[b + SCORE] = score[j]
-    if len(fine_from) > 0:
-        x[b + FINE_FROM] = fine_from[j]
-        x[b + FINE_TO] = fine_to[j]
-
-
-def _glide(t: int, until: int, m: Market, x: Numbers, curve: Curve) -> int:
-    """Carry a single instrument through its quiet bars; returns the first moment that is not. The same as in `run`."""
-    rows, _, high, low, closes, _, signals, _, _, _, _, _, _, _ = m
-    equities, investments, positions = curve
-    b = BLOCKS
-    cash = x[CASH]
-    if x[b + BUSY] == IDLE:
-        while t < until and signals[rows[t]] == 0:
-            equities[t] = cash
-            investments[t] = 0.0
-            positions[t] = 0
-            t += 1
-        x[EQUITY] = cash
-        x[INVESTED] = 0.0
-        return t
-    if x[b + BUSY] != CALM:
-        return t
-    rising = x[P_TRAIL] != 0.0 or x[P_BREAK_EVEN] != 0.0
-    size = x[b + QTY]
-    mask = int(x[b + MASK])
-    ceiling = x[b + CEILING]
-    floor = x[b + FLOOR]
-    peak = x[b + PEAK]
-    begun = t
-    most = x[b + UNTIL] - x[b + HELD] - 1.0
-    end = until if most > until - t else t + int(most)
-    while t < end:
-        j = rows[t]
-        if low[j] <= floor or high[j] >= ceiling or (signals[j] != 0 and int(signals[j]) & mask):
-            break
-        if high[j] > peak:
-            peak = high[j]
-            if rising:
-                x[b + PEAK] = peak
-                level, why = _level(x, b, 1.0)
-                floor = level if why >= 0 else 0.0
-        value = size * closes[j]
-        equities[t] = cash + value
-        investments[t] = value
-        positions[t] = 1
-        t += 1
-    if t > begun:
-        x[b + PEAK] = peak
-        x[b + FLOOR] = floor
-        x[b + HELD] += t - begun
-        x[b + LAST] = closes[rows[t - 1]]
-        x[EQUITY] = equities[t - 1]
-        x[INVESTED] = investments[t - 1]
-    return t
-
-
 def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Curve) -> int:
     """Live through moments; returns the first that was not, because the tape has no room for another one.
 
-    Bars of idle and calm instruments, in which the step would do nothing but mark and count, do not reach it.
+    Quiet bars of idle and calm instruments, in which the step would do nothing but mark and count, do not reach it. It
+    is one function, because every call with the columns would count references to all of them.
     """
+    rows, opens, high, low, closes, volume, signals, long_price, short_price, atr, score, fine_from, fine_to, fine = m
+    equities, investments, positions = curve
     count = int(x[P_INSTRUMENTS])
     full = len(tape) // RECORD - room_for(x)
+    listed = BLOCKS + count * BLOCK
     rising = x[P_TRAIL] != 0.0 or x[P_BREAK_EVEN] != 0.0
-    rows, _, high, low, closes, _, signals, _, _, _, _, _, _, fine = m
-    equities, investments, positions = curve
+    volumes = len(volume) > 0
+    priced = len(long_price) > 0
+    atrs = len(atr) > 0
+    scored = len(score) > 0
+    finer = len(fine_from) > 0
     t = since
     while t < until:
         if x[TAPED] > full:
             return t
         if count == 1:
-            t = _glide(t, until, m, x, curve)
+            b = BLOCKS
+            cash = x[CASH]
+            if x[b + BUSY] == IDLE:
+                while t < until and signals[rows[t]] == 0:
+                    equities[t] = cash
+                    investments[t] = 0.0
+                    positions[t] = 0
+                    t += 1
+                x[EQUITY] = cash
+                x[INVESTED] = 0.0
+            elif x[b + BUSY] == CALM:
+                size = x[b + QTY]
+                mask = int(x[b + MASK])
+                ceiling = x[b + CEILING]
+                floor = x[b + FLOOR]
+                peak = x[b + PEAK]
+                begun = t
+                most = x[b + UNTIL] - x[b + HELD] - 1.0
+                end = until if most > until - t else t + int(most)
+                while t < end:
+                    j = rows[t]
+                    if low[j] <= floor or high[j] >= ceiling or (signals[j] != 0 and int(signals[j]) & mask):
+                        break
+                    if high[j] > peak:
+                        peak = high[j]
+                        if rising:
+                            x[b + PEAK] = peak
+                            level, why = _level(x, b, 1.0)
+                            floor = level if why >= 0 else 0.0
+                    value = size * closes[j]
+                    equities[t] = cash + value
+                    investments[t] = value
+                    positions[t] = 1
+                    t += 1
+                if t > begun:
+                    x[b + PEAK] = peak
+                    x[b + FLOOR] = floor
+                    x[b + HELD] += t - begun
+                    x[b + LAST] = closes[rows[t - 1]]
+                    x[EQUITY] = equities[t - 1]
+                    x[INVESTED] = investments[t - 1]
             if t == until:
                 break
         equity = x[CASH]
@@ -982,9 +953,8 @@ def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Cur
                     value = x[b + QTY] * x[b + LAST]
                     equity += value - x[b + ACCRUED]
                     invested += abs(value)
-            elif busy == IDLE:
-                if signals[j] != 0:
-                    load(m, x, b, j)
+            elif busy == IDLE and signals[j] == 0:
+                continue
             elif (
                 busy == CALM
                 and low[j] > x[b + FLOOR]
@@ -1005,7 +975,26 @@ def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Cur
                 equity += value
                 invested += value
             else:
-                load(m, x, b, j)
+                x[listed + int(x[AWAKEN])] = b
+                x[AWAKEN] += 1.0
+                x[b + ROW] = j
+                x[b + OPENED] = opens[j]
+                x[b + HIGH] = high[j]
+                x[b + LOW] = low[j]
+                x[b + CLOSE] = closes[j]
+                x[b + SIGNAL] = signals[j]
+                if volumes:
+                    x[b + VOLUME] = volume[j]
+                if priced:
+                    x[b + LONG_PRICE] = long_price[j]
+                    x[b + SHORT_PRICE] = short_price[j]
+                if atrs:
+                    x[b + ATR] = atr[j]
+                if scored:
+                    x[b + SCORE] = score[j]
+                if finer:
+                    x[b + FINE_FROM] = fine_from[j]
+                    x[b + FINE_TO] = fine_to[j]
         if x[AWAKEN] > 0.0:
             trade(x, tape, fine)
             close(x, tape)
@@ -1057,9 +1046,7 @@ def compiled() -> Kernel:
         if not isinstance(function, FunctionType) or function.__module__ != __name__:
             continue
         options: dict[str, Any] = {"cache": True}
-        if name in ("load", "_glide"):  # a call would count references to every column
-            options = {"inline": "always"}
-        elif name not in Kernel._fields:
+        if name not in Kernel._fields:
             options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
         jit = numba.njit(error_model="numpy", **options)
         names[name] = jit(FunctionType(function.__code__, names, name, function.__defaults__))

@@ -15,7 +15,7 @@ from watchhamster.core.bars import Floats, Ints
 from watchhamster.core.text import Text
 
 
-class Fill(msgspec.Struct, frozen=True):
+class Fill(msgspec.Struct, frozen=True, gc=False):
     """One execution."""
 
     instrument: str
@@ -27,7 +27,7 @@ class Fill(msgspec.Struct, frozen=True):
     reason: str  # "entry", an exit's name, or stop target trail break_even time reverse liquidated delisted end
 
 
-class Trade(msgspec.Struct, frozen=True):
+class Trade(msgspec.Struct, frozen=True, gc=False):
     """A round trip: from flat to flat. `profit` is after fees; an open one is marked at the last close."""
 
     instrument: str
@@ -47,7 +47,7 @@ class Trade(msgspec.Struct, frozen=True):
     worst_percent: float | None = None  # furthest against while held (MAE), negative
 
 
-class Order(msgspec.Struct, frozen=True):
+class Order(msgspec.Struct, frozen=True, gc=False):
     """An order that was never filled: still waiting at the end, or refused (`reason` says by what)."""
 
     instrument: str

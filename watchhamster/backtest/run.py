@@ -760,6 +760,31 @@ def _at_random(columns: Sequence[_Columns], run: _Run, seed: int) -> list[_Colum
     return found
 
 
+def _load(m: k.Market, x: list[float], b: int, j: int) -> None:
+    """Put a row into its instrument's block, and it on the list of those that are looked at."""
+    _, opens, high, low, closes, volume, signals, long_price, short_price, atr, score, fine_from, fine_to, _ = m
+    x[k.BLOCKS + int(x[k.P_INSTRUMENTS]) * k.BLOCK + int(x[k.AWAKEN])] = b
+    x[k.AWAKEN] += 1.0
+    x[b + k.ROW] = j
+    x[b + k.OPENED] = opens[j]
+    x[b + k.HIGH] = high[j]
+    x[b + k.LOW] = low[j]
+    x[b + k.CLOSE] = closes[j]
+    x[b + k.SIGNAL] = signals[j]
+    if len(volume) > 0:
+        x[b + k.VOLUME] = volume[j]
+    if len(long_price) > 0:
+        x[b + k.LONG_PRICE] = long_price[j]
+        x[b + k.SHORT_PRICE] = short_price[j]
+    if len(atr) > 0:
+        x[b + k.ATR] = atr[j]
+    if len(score) > 0:
+        x[b + k.SCORE] = score[j]
+    if len(fine_from) > 0:
+        x[b + k.FINE_FROM] = fine_from[j]
+        x[b + k.FINE_TO] = fine_to[j]
+
+
 class Swept(msgspec.Struct, frozen=True, eq=False):
     """One run of a sweep: what its metrics need, and when its closed trades began and ended (opens of the bars)."""
 
@@ -907,7 +932,7 @@ class _Run:
                     return t
                 for number in range(count):
                     if (row := rows[t * count + number]) >= 0:
-                        k.load(m, x, k.BLOCKS + number * k.BLOCK, row)
+                        _load(m, x, k.BLOCKS + number * k.BLOCK, row)
                 k.trade(x, tape, m[-1])
                 for number in range(count):
                     b = k.BLOCKS + number * k.BLOCK
