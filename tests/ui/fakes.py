@@ -22,6 +22,7 @@ from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, timeframe
 from watchhamster.engine.board import Board
 from watchhamster.engine.engine import Metrics
+from watchhamster.formula import Library
 from watchhamster.monitor.alerts import Alert, Delivery, Rule
 from watchhamster.monitor.status import StatusNode, node
 from watchhamster.settings import Settings, Value
@@ -321,6 +322,9 @@ class FakeEngine:
 
     def rules(self) -> list[Rule]:
         return list(self._rules)
+
+    def library(self) -> Library:
+        return Library({"dear": "dear(x, n=10) = x > n"})
 
     async def save_rule(self, rule: Rule) -> Rule:
         self.asked.append(("save_rule", rule))

@@ -273,12 +273,14 @@ def test_an_instrument_of_the_other_venue_is_found_added_and_taken_in_hand(insid
 
 def test_the_palette_finds_instruments_under_its_actions(inside: Any, shares: FakeEngine) -> None:  # noqa: F811
     async def steps(s: Session) -> None:
+        s._search_to_add()  # and given up: what the palette finds is only shown
         s.shell.palette_box.open()
         field = s.shell.palette_box.field
         QTest.keyClicks(field, "samsung")
         QTest.keyClick(field, Qt.Key.Key_Return)
         await settled(s.errands)
         assert s.instrument == SAMSUNG
+        assert not any(asked[0] == "set_watch_list" for asked in shares.asked)
 
     inside(steps)
 

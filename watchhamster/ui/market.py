@@ -11,6 +11,7 @@ from watchhamster.core.timeframes import SECOND_NS
 from watchhamster.ui import format
 
 _NO_CURRENCY = "XXX"  # ISO 4217's own
+_YOUNG_NS = 2 * 3600 * SECOND_NS  # a day that began later than so long ago has hardly a line
 _DAYS_BACK = 15  # a session is looked for; the longest closure known is 12 days
 
 
@@ -62,13 +63,13 @@ def session_line(session: Session | None, now_ns: int, zone: dt.tzinfo) -> str:
 
 
 def last_session_ns(calendar: Calendar | None, now_ns: int) -> int | None:
-    """When the last day of regular trading began; None where there is none, or the market never closes."""
+    """When the last day of regular trading began that is worth a line; None where the market never closes."""
     if calendar is None:
         return None
     today = calendar.day(now_ns)
     for back in range(_DAYS_BACK):
         regular = calendar.regular(today - dt.timedelta(days=back))
-        if regular and regular[0].since_ns <= now_ns:
+        if regular and regular[0].since_ns <= now_ns - _YOUNG_NS:
             whole = regular[-1].until_ns - regular[0].since_ns >= 86_000 * SECOND_NS
             return None if whole else regular[0].since_ns
     return None

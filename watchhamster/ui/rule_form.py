@@ -38,8 +38,8 @@ from PySide6.QtWidgets import (
 
 from watchhamster.core.ports import UsageError, WatchHamsterError
 from watchhamster.core.text import Text, _, ngettext, pgettext, say
-from watchhamster.core.timeframes import COMMON, SECOND_NS, timeframe
-from watchhamster.formula import SERIES, Formula, functions, parse
+from watchhamster.core.timeframes import COMMON, SECOND_NS, Timeframe, timeframe
+from watchhamster.formula import DAYS, FACTS, LIVE, SERIES, Formula, Library, functions, parse
 from watchhamster.monitor.alerts import Rule
 from watchhamster.monitor.watch import price_rule as make_price_rule
 from watchhamster.ui import format, theme
@@ -101,12 +101,14 @@ def price_of(rule: Rule) -> float | None:
 
 
 class FormulaField(Translated, QWidget):
-    """A line for a formula, with completion, and under it what is wrong with it."""
+    """A line for a formula, with completion, and under it what is wrong with it; it may use saved ones."""
 
     changed = Signal()  # the text changed; `formula` is what it means now
 
-    def __init__(self) -> None:
+    def __init__(self, library: Library | None = None) -> None:
         super().__init__()
+        self._library = library or Library()
+        self._timeframe: Timeframe | None = None  # of the bars; None: not known
         self.formula: Formula | None = None
         self.error: WatchHamsterError | None = None
         self.edit = QLineEdit()
@@ -146,11 +148,18 @@ class FormulaField(Translated, QWidget):
         """Hint, names, and the refusal in the new language."""
         self.edit.setPlaceholderText(_("such as cross_above(close, sma(close, 20))"))
         self.edit.setAccessibleName(_("Formula"))
-        self._says = {function.signature: say(function.description) for function in functions()}
-        self._says |= {name: say(text) for name, text in SERIES.items()}
+        known = (*functions(), *self._library.functions())
+        self._says = {function.signature: say(function.description) for function in known}
+        self._says |= {name: say(text) for name, text in {**SERIES, **LIVE}.items()}
+        self._says |= {f"{day}.{fact}": say(text) for day, text in DAYS.items() for fact in FACTS}
         model = QStringListModel(sorted(self._says), self)
         self._completer.setModel(model)
         self._show()
+
+    def set_timeframe(self, name: str) -> None:
+        """Of the bars it will be about."""
+        self._timeframe = timeframe(name)
+        self._read()
 
     def text(self) -> str:
         """What is written."""
@@ -168,7 +177,7 @@ class FormulaField(Translated, QWidget):
         self.formula, self.error = None, None
         if self.text().strip():
             try:
-                formula = parse(self.text())
+                formula = parse(self.text(), timeframe=self._timeframe, instruments=(), library=self._library)
                 if formula.kind != "bool":
                     raise UsageError(
                         "bad_formula",
@@ -384,11 +393,12 @@ class RuleForm(Translated, QDialog):
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
 
         self.name = QLineEdit(rule.name)
-        self.formula = FormulaField()
+        self.formula = FormulaField(engine.library())
         self.instruments = InstrumentsField(self, lookup or Lookup(engine, errands, self), ", ".join(rule.instruments))
         self.timeframe = Combo()
         self.timeframe.addItems([*COMMON] if rule.timeframe in COMMON else [*COMMON, rule.timeframe])
         self.timeframe.setCurrentText(rule.timeframe)
+        self.formula.set_timeframe(rule.timeframe)
         self.lasting = _Duration(rule.for_s, lambda: _("at once"))
         self.cooldown = _Duration(rule.cooldown_s, lambda: _("no time"))
         self.severity = Combo()
@@ -457,6 +467,7 @@ class RuleForm(Translated, QDialog):
         self._wait.timeout.connect(self._try)
         self.formula.changed.connect(self._changed)
         self.instruments.textChanged.connect(self._changed)
+        self.timeframe.currentTextChanged.connect(self.formula.set_timeframe)
         self.timeframe.currentTextChanged.connect(self._changed)
         self.lasting.changed.connect(self._changed)
         self.cooldown.changed.connect(self._changed)

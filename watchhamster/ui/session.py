@@ -696,7 +696,7 @@ class Session(QObject):
             self.lookup.changed.connect(field.offer_more)
         self.lookup.caution_wanted.connect(self._search_with_caution)
         shell.search_started.connect(self._search_to_show)
-        shell.palette_box.more = lambda query: self._find(query) if query.strip() else []
+        shell.palette_box.more = lambda query: self._find_to_show(query) if query.strip() else []
         self.book.price_chosen.connect(self._offer_alert)
         self.tape.price_chosen.connect(self._offer_alert)
         self.alerts.counted.connect(lambda count: shell.rail.count("alerts", count))
@@ -761,9 +761,12 @@ class Session(QObject):
             self.load_chart()
 
     def _find(self, query: str) -> list[Choice]:
-        return self.lookup.choices(
-            query, self._add_instrument if self._adding else self._show_instrument, self._price_of
-        )
+        if self._adding:
+            return self.lookup.choices(query, self._add_instrument, self._price_of)
+        return self._find_to_show(query)
+
+    def _find_to_show(self, query: str) -> list[Choice]:
+        return self.lookup.choices(query, self._show_instrument, self._price_of)
 
     def _price_of(self, instrument: str) -> str:
         price, info = self.engine.board.price(instrument), self.engine.info(instrument)
