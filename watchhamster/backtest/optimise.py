@@ -45,6 +45,7 @@ _NEIGHBOURS_MOST: Final = 80
 _RANDOM_ENTRIES: Final = 39  # with the run itself 40: the best of them all is a chance of 2.5 %
 _WEIGHED: Final = 2000  # trials whose returns are weighed against each other
 _CROSSED: Final = 200
+_LEAST_PACE: Final = 0.01  # a year inside, below which there is nothing to keep up with
 _ATTEMPTS: Final = 3  # of what killed its worker, before it is blamed
 _NOBODYS_FAULT: Final = ("pool_closed", "pool_full", "worker_not_started")
 
@@ -199,6 +200,7 @@ class Call(msgspec.Struct, frozen=True):
     args: tuple[Any, ...]
     home: str = ""
     with_data: bool = False
+    trials: int = 0  # that it makes: for whoever shows how far things are
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -224,7 +226,7 @@ class Outside(msgspec.Struct, frozen=True):
     spans: tuple[Span, ...]
     returns: bytes  # of all those days together, see `pack`
     metrics: Mapping[str, Number | None]
-    efficiency: float | None  # yearly return outside / inside; None where there was none inside
+    efficiency: float | None  # yearly return outside / inside; None where there was next to none inside
 
 
 class Crossed(msgspec.Struct, frozen=True):
@@ -520,7 +522,12 @@ class Runner:
         while pieces:
             attempt += 1
             calls = [
-                Call(_score, (self.objective, [one for _, one in items], span, change), with_data=True)
+                Call(
+                    _score,
+                    (self.objective, [one for _, one in items], span, change),
+                    with_data=True,
+                    trials=len(items),
+                )
                 for change, items in pieces
             ]
             answers = yield self.step(calls, stage)
@@ -682,7 +689,7 @@ def _outside(runner: Runner, inside: Sequence[Trial], outside: Sequence[Trial], 
         tuple(spans),
         pack(kept),
         as_metrics(measure(stitched)),
-        after / before if before is not None and after is not None and before > 0 else None,
+        after / before if before is not None and after is not None and before >= _LEAST_PACE else None,
     )
 
 

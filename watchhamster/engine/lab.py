@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from watchhamster.backtest.optimise import Call, Findings, Optimisation, Plan, optimise
+from watchhamster.backtest.optimise import Call, Findings, Optimisation, Plan, Step, optimise
 from watchhamster.backtest.search import ConditionObjective, ConditionSearch, search_conditions
 from watchhamster.backtest.trials import RunTable, Stage, Trial
 from watchhamster.core.ports import Clock, WatchHamsterError
@@ -109,7 +110,7 @@ async def carry_out(
 
     `timeout_s` and `memory_mb` bound each call. Raises what the plan raises, and what keeping a trial raises.
     """
-    began_s, began_done = clock.monotonic(), 0
+    meter = _Meter(clock, on_progress)
     answers: list[Any] | None = None
     try:
         while True:
@@ -120,17 +121,51 @@ async def carry_out(
                 return result
             if step.trials and table is not None:
                 await table.add_trials(run, step.trials)
-            if not step.trials and not began_done:
-                began_s, began_done = clock.monotonic(), step.done  # so far all were known from before
-            if on_progress is not None:
-                ran = step.done - began_done
-                left_s = (clock.monotonic() - began_s) / ran * (step.total - step.done) if ran > 0 else None
-                on_progress(Progress(step.done, step.total, step.stage, step.best, step.trials, left_s))
+            meter.begin(step)
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(_answer(pool, call, data, timeout_s, memory_mb)) for call in step.calls]
+                tasks = []
+                for call in step.calls:
+                    task = group.create_task(_answer(pool, call, data, timeout_s, memory_mb))
+                    if call.trials:
+                        task.add_done_callback(partial(meter.add, call.trials))
+                    tasks.append(task)
             answers = [task.result() for task in tasks]
     finally:
         plan.close()
+
+
+class _Meter:
+    """Tells how far a plan is: at each step, and as the calls of a step come home."""
+
+    def __init__(self, clock: Clock, show: Callable[[Progress], None] | None) -> None:
+        self._clock = clock
+        self._show = show
+        self._began_s = clock.monotonic()
+        self._known = 0  # trials from before, which took no time
+        self._step: Step | None = None
+        self._ahead = 0
+
+    def begin(self, step: Step) -> None:
+        if self._step is None or (not step.trials and self._step.done == self._known):
+            self._began_s, self._known = self._clock.monotonic(), step.done
+        self._step, self._ahead = step, 0
+        self._tell(step.trials)
+
+    def add(self, trials: int, task: asyncio.Task[Any]) -> None:
+        if task.cancelled() or task.exception() is not None:
+            return
+        if not isinstance(task.result(), WatchHamsterError):
+            self._ahead += trials
+            self._tell(())
+
+    def _tell(self, new: tuple[Trial, ...]) -> None:
+        step = self._step
+        if self._show is None or step is None:
+            return
+        done = min(step.done + self._ahead, step.total)
+        ran = done - self._known
+        left_s = (self._clock.monotonic() - self._began_s) / ran * (step.total - done) if ran > 0 else None
+        self._show(Progress(done, step.total, step.stage, step.best, new, left_s))
 
 
 async def _answer(
