@@ -15,6 +15,7 @@ from tests.ui.conftest import Drive, errands, settled
 from tests.ui.fakes import FakeEngine
 from watchhamster.core.ports import Unavailable
 from watchhamster.core.text import Text
+from watchhamster.formula import Library
 from watchhamster.monitor.alerts import Rule
 from watchhamster.ui.language import switch_language
 from watchhamster.ui.rule_form import FormulaField, RuleForm, RuleList, price_alert, price_of
@@ -55,6 +56,16 @@ def test_a_mistake_is_said_with_its_place_at_once(field: FormulaField, text: str
     assert field._mark._position == position
     assert says in field.sentence()
     assert field.edit.accessibleDescription() == field.sentence()
+
+
+def test_saved_formulas_and_longer_bars_are_known(look: QApplication, qtbot: QtBot) -> None:
+    field = FormulaField(Library({"dear": "dear(x, n=10) = x > n"}))
+    qtbot.addWidget(field)
+    field.set_text('dear(close) and close > at("1h", close)')
+    assert field.formula is not None
+    assert "dear(x, n=10)" in field._says
+    field.set_timeframe("4h")
+    assert "not longer" in field.sentence()
 
 
 def test_the_probable_name_is_one_press_away(field: FormulaField) -> None:
