@@ -905,7 +905,8 @@ class _Run:
                 break
         self.records = np.concatenate(parts)
         self.x = x.tolist() if self.compiled else x
-        self.curve = k.Curve(*(np.asarray(column) for column in self.curve))
+        equity, invested, positions = self.curve
+        self.curve = k.Curve(np.asarray(equity), np.asarray(invested), np.asarray(positions, np.int64))
         if close_at_end and moments:
             self.curve.equity[-1], self.curve.invested[-1], self.curve.positions[-1] = self.x[k.CASH], 0.0, 0
 
