@@ -31,7 +31,7 @@ from watchhamster.formula.graph import (
     Values,
 )
 from watchhamster.formula.indicators import Indicator
-from watchhamster.formula.parsing import HELD, Definition, Parser, Saved, Scope, check_name, refusal
+from watchhamster.formula.parsing import HELD, Definition, Memory, Parser, Saved, Scope, check_name, refusal
 from watchhamster.formula.rolling import Window
 from watchhamster.formula.table import Function, Parameter
 
@@ -131,8 +131,10 @@ def compile_many(
     return _compiled(texts, parameters or {}, Graph(), Scope(**scope))
 
 
-def _compiled(texts: Sequence[str], parameters: Mapping[str, float], graph: Graph, scope: Scope) -> Program:
-    roots = [Parser(text, parameters, graph, scope, evidence=False).formula() for text in texts]
+def _compiled(
+    texts: Sequence[str], parameters: Mapping[str, float], graph: Graph, scope: Scope, memory: Memory | None = None
+) -> Program:
+    roots = [Parser(text, parameters, graph, scope, evidence=False, memory=memory).formula() for text in texts]
     return Program(roots, scope.timeframe, scope.grids)
 
 
@@ -216,14 +218,14 @@ class Sweep:
         self._begin()
 
     def _begin(self) -> None:
-        self._graph = Graph()
+        self._graph, self._memory = Graph(), Memory()
         self._cache = _Cache(self._limit)
 
     def over(self, parameters: Mapping[str, float]) -> tuple[Values, ...]:
         """Each formula's value on every bar. Raises `UsageError` as `parse` does."""
         if len(self._graph) > GRAPH_MAX:
             self._begin()
-        program = _compiled(self.texts, parameters, self._graph, self._scope)
+        program = _compiled(self.texts, parameters, self._graph, self._scope, self._memory)
         if self._rows is None:
             self._rows = program.rows(self._bars, self._others)
         found = program.evaluate(self._rows, self._cache)

@@ -148,9 +148,56 @@ _COMPARE: Mapping[type[ast.cmpop], str] = {
 
 
 @lru_cache(maxsize=256)
-def _read(source: str) -> ast.expr:
-    """Python's tree of a text that has been looked through."""
-    return ast.parse(source, mode="eval").body
+def _read(text: str) -> tuple[str, int, ast.expr]:
+    """A text without what it is indented by, by how much, and Python's tree of it."""
+    line = re.sub(r"\s", " ", text)  # a formula may be broken over lines, wherever it likes
+    source = line.lstrip(" ")
+    indent = len(line) - len(source)
+    if not source:
+        raise refusal(0, Text("The formula is empty."), Text("Write a condition, such as rsi(close, 14) < 30."))
+    for sign, reason in _ENDS:
+        if sign in source:
+            raise refusal(indent + source.index(sign), reason, Text("Leave out what begins here."))
+    if not line.isprintable():
+        place, sign = next((place, sign) for place, sign in enumerate(line) if not sign.isprintable())
+        raise refusal(place, Text("The character {sign!r} is not text.", {"sign": sign}), Text("Take it away."))
+    try:
+        return source, indent, ast.parse(source, mode="eval").body
+    except SyntaxError as error:
+        raise _syntax(source, indent, error) from None
+    except (ValueError, RecursionError, MemoryError):
+        raise refusal(0, Text("The formula cannot be read."), Text("Write it simpler.")) from None
+
+
+def _syntax(source: str, indent: int, error: SyntaxError) -> UsageError:
+    position = min(error.offset - 1, len(source)) if error.offset else len(source)
+    if "keyword" in error.msg:
+        return refusal(
+            indent + position,
+            Text("A named argument stands before one without a name."),
+            Text("Write the named ones last."),
+        )
+    for slip, hint in _SLIPS:
+        if match := slip.search(source):
+            return refusal(
+                indent + match.start(),
+                Text("{text!r} means nothing here.", {"text": match[0]}),
+                hint,
+            )
+    depth = 0
+    for place, sign in enumerate(source):
+        depth += (sign in "([{") - (sign in ")]}")
+        if depth < 0:
+            return refusal(indent + place, Text("This bracket was never opened."), Text("Take it away."))
+    if depth > 0:
+        return refusal(indent + position, Text("A bracket is not closed."), Text("Add the missing ) or ] at its end."))
+    if not source[position:].strip():
+        return refusal(indent + len(source), Text("The formula ends too early."), Text("Something follows here."))
+    return refusal(
+        indent + position,
+        Text("The formula cannot be read from here on: {text!r}.", {"text": source[position : position + 20]}),
+        Text("Is an operator or a comma missing?"),
+    )
 
 
 RESERVED = frozenset((*SERIES, *LIVE, *DAYS, "adjustment", "open_ns", "day"))
@@ -166,11 +213,28 @@ def check_name(name: str, position: int) -> None:
         )
 
 
+class Memory:
+    """Calls that a graph holds already, by their place in the text and the parameters in them."""
+
+    def __init__(self) -> None:
+        self.calls: dict[tuple[object, ...], tuple[tuple[Node, ...], Function]] = {}
+        self._names: dict[int, tuple[ast.expr, tuple[str, ...]]] = {}  # with the tree, which keeps its id its own
+
+    def names(self, tree: ast.expr) -> tuple[str, ...]:
+        """The names in a tree."""
+        found = self._names.get(id(tree))
+        if found is None:
+            names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+            found = self._names[id(tree)] = tree, tuple(sorted(names))
+        return found[1]
+
+
 class Parser:
     """One text. Each `_…` method turns a piece of Python's tree into a node, or refuses it.
 
     `arguments` are further names with what they stand for: those of a saved formula, which is called in `caller`.
-    Without `evidence` its `parts` are not looked for.
+    Without `evidence` its `parts` are not looked for. With a `memory`, which belongs to the graph, calls that were
+    understood before with the same numbers are not understood again.
     """
 
     def __init__(
@@ -183,6 +247,7 @@ class Parser:
         *,
         evidence: bool = True,
         caller: Parser | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.text = text
         self.evidence = evidence and caller is None
@@ -193,6 +258,7 @@ class Parser:
         self.parts: dict[str, Node] = {}
         self.uses: dict[str, str] = {}  # saved formulas it calls, and what those call: definitions by name
         self.called: dict[tuple[object, ...], Node] = {}  # what those calls gave
+        self.memory = memory
         self.around: list[tuple[str, Frame]] = []  # the calls of `at` and `of` that this is in, each with where it is
         self.nodes_max = len(graph) + NODES_MAX
         if caller is not None:
@@ -232,58 +298,8 @@ class Parser:
         return self._node(self._tree(), depth)
 
     def _tree(self) -> ast.expr:
-        line = re.sub(r"\s", " ", self.text)  # a formula may be broken over lines, wherever it likes
-        source = line.lstrip(" ")
-        self.indent = len(line) - len(source)
-        if not source:
-            raise refusal(0, Text("The formula is empty."), Text("Write a condition, such as rsi(close, 14) < 30."))
-        for sign, text in _ENDS:
-            if sign in source:
-                raise refusal(self.indent + source.index(sign), text, Text("Leave out what begins here."))
-        if not line.isprintable():
-            place, sign = next((place, sign) for place, sign in enumerate(line) if not sign.isprintable())
-            raise refusal(place, Text("The character {sign!r} is not text.", {"sign": sign}), Text("Take it away."))
-        self.source = source
-        try:
-            return _read(source)
-        except SyntaxError as error:
-            raise self._syntax(source, error) from None
-        except (ValueError, RecursionError, MemoryError):
-            raise refusal(0, Text("The formula cannot be read."), Text("Write it simpler.")) from None
-
-    def _syntax(self, source: str, error: SyntaxError) -> UsageError:
-        position = min(error.offset - 1, len(source)) if error.offset else len(source)
-        if "keyword" in error.msg:
-            return refusal(
-                self.indent + position,
-                Text("A named argument stands before one without a name."),
-                Text("Write the named ones last."),
-            )
-        for slip, hint in _SLIPS:
-            if match := slip.search(source):
-                return refusal(
-                    self.indent + match.start(),
-                    Text("{text!r} means nothing here.", {"text": match[0]}),
-                    hint,
-                )
-        depth = 0
-        for place, sign in enumerate(source):
-            depth += (sign in "([{") - (sign in ")]}")
-            if depth < 0:
-                return refusal(self.indent + place, Text("This bracket was never opened."), Text("Take it away."))
-        if depth > 0:
-            return refusal(
-                self.indent + position, Text("A bracket is not closed."), Text("Add the missing ) or ] at its end.")
-            )
-        if not source[position:].strip():
-            return refusal(
-                self.indent + len(source), Text("The formula ends too early."), Text("Something follows here.")
-            )
-        return refusal(
-            self.indent + position,
-            Text("The formula cannot be read from here on: {text!r}.", {"text": source[position : position + 20]}),
-            Text("Is an operator or a comma missing?"),
-        )
+        self.source, self.indent, tree = _read(self.text)
+        return tree
 
     def _column(self, offset: int) -> int:
         """The column of an offset in UTF-8 bytes, which is how Python's tree counts."""
@@ -775,6 +791,15 @@ class Parser:
 
     def _call(self, tree: ast.Call, depth: int) -> tuple[tuple[Node, ...], Function]:
         """The outputs of a call, and what was called."""
+        if self.memory is None:
+            return self._called(tree, depth)
+        key = (id(tree), self.graph.frame, *(self.parameters.get(name) for name in self.memory.names(tree)))
+        found = self.memory.calls.get(key)
+        if found is None:
+            found = self.memory.calls[key] = self._called(tree, depth)
+        return found
+
+    def _called(self, tree: ast.Call, depth: int) -> tuple[tuple[Node, ...], Function]:
         if not isinstance(tree.func, ast.Name):
             raise refusal(
                 self._at(tree),
