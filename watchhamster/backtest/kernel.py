@@ -888,6 +888,7 @@ def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Cur
     full = len(tape) // RECORD - room_for(x)
     listed = BLOCKS + count * BLOCK
     rising = x[P_TRAIL] != 0.0 or x[P_BREAK_EVEN] != 0.0
+    guarded = x[P_GUARDED] != 0.0
     volumes = len(volume) > 0
     priced = len(long_price) > 0
     atrs = len(atr) > 0
@@ -978,7 +979,8 @@ def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Cur
                 x[listed + int(x[AWAKEN])] = b
                 x[AWAKEN] += 1.0
                 x[b + ROW] = j
-                x[b + OPENED] = opens[j]
+                if busy == AWAKE or guarded:  # else nothing fills in this bar
+                    x[b + OPENED] = opens[j]
                 x[b + HIGH] = high[j]
                 x[b + LOW] = low[j]
                 x[b + CLOSE] = closes[j]
