@@ -387,6 +387,14 @@ class _Ended(Exception):
     """The job was cancelled and is over."""
 
 
+class _NeverBegan(Exception):
+    """The process died before it began with the job."""
+
+    def __init__(self, error: WatchHamsterError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class _Worker:
     """One process and its pipe. Only one thread at a time uses it."""
 
@@ -441,18 +449,22 @@ class _Worker:
             message = pickle.dumps(
                 ("call", live, job.function, job.args, job.on_progress is not None, job.memory_mb), protocol=5
             )
-            self._start()
             try:
-                self._link.send_bytes(message)
-            except OSError:  # it died while it was idle, which is no fault of the job
-                self._kill()
-                self._start()
-                self._link.send_bytes(message)
-            try:
-                return self._follow(job)
+                try:
+                    return self._give(job, message)
+                except _NeverBegan:  # it died before, while it was idle, which is no fault of the job
+                    return self._give(job, message)
+            except _NeverBegan as end:
+                raise end.error from None
             finally:
                 if job.alone:
                     self._stop()
+
+    def _give(self, job: _Job, message: bytes) -> Any:
+        self._start()
+        with contextlib.suppress(OSError):  # the answer says it, too
+            self._link.send_bytes(message)
+        return self._follow(job)
 
     def _start(self) -> None:
         if self._process is not None and not wait([self._process.sentinel], 0):
@@ -506,7 +518,7 @@ class _Worker:
                 try:
                     kind, content = pickle.loads(link.recv_bytes())
                 except (EOFError, OSError):
-                    raise self._died(job) from None
+                    raise self._died(job, base is not None) from None
                 match kind:
                     case "up":
                         deadline = float("inf")
@@ -529,7 +541,7 @@ class _Worker:
                     case "note":
                         log.warning("a worker: %s", content)
             elif ready:
-                raise self._died(job)
+                raise self._died(job, base is not None)
             now = self._clock.monotonic()
             if job.cancelled.is_set():
                 if told is None:
@@ -548,7 +560,7 @@ class _Worker:
                     self._kill()
                     raise _too_large(job)
 
-    def _died(self, job: _Job) -> WatchHamsterError:
+    def _died(self, job: _Job, begun: bool) -> Exception:
         self._process.join(_GRACE_S)
         code = self._process.exitcode
         self._kill()
@@ -556,12 +568,13 @@ class _Worker:
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
                 reason = signal.Signals(-code).name
-        return WatchHamsterError(
+        error = WatchHamsterError(
             "worker_died",
             Text("The process that did the work ended unexpectedly ({reason}).", {"reason": reason}),
             Text("Try again. If it repeats, take less data at once: the system ends what takes all memory."),
             job=job.name,
         )
+        return error if begun else _NeverBegan(error)
 
 
 def _kill_group(pid: int) -> None:
