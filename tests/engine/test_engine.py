@@ -151,7 +151,7 @@ async def settled(engine: Engine, instrument: str) -> None:
 async def live_through(faults: str, home: Home) -> None:
     instruments = (BUSY, "upbit:KRW-ETH", QUIET)
     series = [(instrument, frame) for instrument in instruments for frame in ("1s", "1m")]
-    clock = ScaledClock(START_NS, SPEED)
+    clock = LeapingClock(START_NS, SPEED)
     async with exchange(clock) as simulator:
         async with watching(home, simulator, *instruments) as engine:
             since_ns = timeframe("1m").open_ns(clock.now_ns())
@@ -160,6 +160,7 @@ async def live_through(faults: str, home: Home) -> None:
             await pass_by(clock, since_ns + MINUTE_NS + 10 * SECOND_NS)
             simulator.exchange.faults.clear()
             await pass_by(clock, since_ns + 2 * MINUTE_NS)
+            clock.pace(4.0)
 
             async def unknown() -> list[object]:
                 found = [await engine.coverage(i, f, since_ns, since_ns + 2 * MINUTE_NS) for i, f in series]
