@@ -165,7 +165,7 @@ def main(rounds: int) -> None:
 
         plan = Plan(SHARED, None, purse.frame)
         window = purse.window(None, None, plan.warm_up)
-        columns = [plan.signals(one, "UTC", {}) for one in window.bars]
+        columns = [plan.signals(one, "UTC", plan.evaluate(one, {})) for one in window.bars]
         part = SETS[:: len(SETS) // min(len(SETS), 100 * rounds)]
         averages = {w: bound.sma(short, w) for w in sorted({int(w) for s in SETS for w in s.values()})}
 

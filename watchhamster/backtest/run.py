@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 import numpy as np
@@ -38,7 +38,7 @@ from watchhamster.core.instruments import PriceSteps
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, UTC, Grid, Timeframe, timeframe
-from watchhamster.formula import HELD, Frame, Library, Values, compile_many
+from watchhamster.formula import HELD, Frame, Library, Program, Values, compile_many
 from watchhamster.formula import Sweep as Shared
 
 YEAR_NS = 31_557_600 * SECOND_NS
@@ -292,6 +292,11 @@ class Window:
         return volume
 
     @cached_property
+    def scratch(self) -> k.Curve:
+        """Room for the curve of a run that passes: fresh memory costs as much as the run."""
+        return _curve(len(self.open_ns))
+
+    @cached_property
     def lists(self) -> tuple[Any, ...]:
         """What the interpreted kernel reads: rows, prices, finer bars."""
         return tuple(column.tolist() for column in (self.rows, *self.prices, self.fine_from, self.fine_to, self.fine))
@@ -326,6 +331,16 @@ class Window:
             self._holds.clear()
             self._holds[key] = self._hold(cash, starts, fees)
         return self._holds[key]
+
+    def hold_final(self, cash: float, starts: Sequence[int], fees: Sequence[float]) -> float:
+        """The last entry of `hold`, without the others."""
+        equity, part = 0.0, cash / len(self.bars)
+        for bars, start, fee in zip(self.bars, starts, fees, strict=True):
+            if start >= len(bars):
+                equity += part
+            else:
+                equity += part / (float(bars.open[start]) * (1.0 + fee)) * float(bars.close[-1])
+        return equity
 
     def _hold(self, cash: float, starts: Sequence[int], fees: Sequence[float]) -> Floats:
         equity = np.zeros(len(self.open_ns))
@@ -401,9 +416,14 @@ def traded(bars: Bars) -> Bars:
 
 # ---------------------------------------------------------------- the plan: a strategy with values
 
+Parse: TypeAlias = Callable[[tuple[str, ...], dict[str, float]], Program]
+
 
 class Plan:
-    """A strategy with its parameters' values, ready for both evaluators and for the kernel."""
+    """A strategy with its parameters' values, ready for both evaluators and for the kernel.
+
+    `parse` makes a program of its formulas, where they share something with those of other parameters.
+    """
 
     def __init__(
         self,
@@ -414,6 +434,7 @@ class Plan:
         change: Change = NO_CHANGE,
         library: Library | None = None,
         grids: Callable[[str], Grid] = lambda _: UTC,
+        parse: Parse | None = None,
     ) -> None:
         self.python = None if isinstance(strategy, Strategy) else strategy
         document = strategy if isinstance(strategy, Strategy) else strategy.document
@@ -441,8 +462,8 @@ class Plan:
             texts.append(f"atr({int(_number(protect.atr_period))})")
         scope: dict[str, Any] = {"timeframe": frame, "grids": grids, "library": library or Library()}
         self.all_texts = tuple(texts)
-        self._scope = scope
-        self.program = compile_many(texts, self.values, **scope) if texts else None
+        parse = parse or (lambda texts, values: compile_many(texts, values, **scope))
+        self.program = parse(self.all_texts, self.values) if texts else None
         # What asks about the open position is evaluated as the run goes.
         held_texts = [self.strategy.exit[number].when for number in self.held_exits]
         self.held = compile_many(held_texts, self.values, inputs=tuple(HELD), **scope) if held_texts else None
@@ -452,18 +473,14 @@ class Plan:
 
     # -- what it says about bars
 
-    def signals(self, bars: Bars, zone: str, others: Mapping[Frame, Bars], shared: Shared | None = None) -> _Columns:
-        """What the strategy says about every bar, by the array evaluator.
+    def evaluate(self, bars: Bars, others: Mapping[Frame, Bars]) -> tuple[Values, ...]:
+        """The formulas' values on every bar. `others`: see `others_of`."""
+        return () if self.program is None else self.program.over(bars, others)
 
-        `others`: see `others_of`. `shared`: what computes the formulas, if they share it with other parameters.
-        """
-        found: dict[str, Values] = {}
-        atr: Floats | None = None
-        if self.program is not None:
-            values = self.program.over(bars, others) if shared is None else shared.over(self.values)
-            found = dict(zip(self.texts, values, strict=False))
-            if self.needs_atr:
-                atr = values[-1].data
+    def signals(self, bars: Bars, zone: str, values: Sequence[Values]) -> _Columns:
+        """What the strategy says about every bar, `values` being those of its formulas."""
+        found = dict(zip(self.texts, values, strict=False))
+        atr: Floats | None = values[-1].data if self.needs_atr else None
         if self.python is not None:
             said = self.python.signals(bars, self.values)
             bits = signal_bits(self.strategy, said, len(bars))
@@ -479,11 +496,6 @@ class Plan:
         if self.change.later_bars:
             bits = self._later(bits)
         return _Columns(bits, prices[0], prices[1], atr, score)
-
-    def shared(self, window: Window) -> list[Shared]:
-        """What computes the formulas over each instrument's bars, for many parameters."""
-        others = self.others_of(window.history.others)
-        return [Shared(self.all_texts, bars, others=others, **self._scope) for bars in window.bars]
 
     def reads(self) -> frozenset[Frame]:
         """The bars of other instruments that the formulas read."""
@@ -709,7 +721,7 @@ def backtest(
     window = data.window(since_ns, until_ns, plan.warm_up, first_bar_ns)
     _check_window(plan, window)
     others = plan.others_of(data.others)
-    columns = [plan.signals(bars, data.zone, others) for bars in window.bars]
+    columns = [plan.signals(bars, data.zone, plan.evaluate(bars, others)) for bars in window.bars]
     return _passed(plan, window, columns, cash, close_at_end, compiled).result(year_days)
 
 
@@ -813,37 +825,86 @@ def sweep(
 
     What the sets' formulas share is computed once. Raises as `backtest` does, when the set's turn comes.
     """
-    shared: dict[tuple[object, ...], list[Shared]] = {}
+    sharing = _Sharing(data, {"timeframe": data.frame, "grids": data.grids, "library": library or Library()})
     for values in sets:
-        plan = Plan(strategy, values, data.frame, change=change, library=library, grids=data.grids)
+        plan = Plan(strategy, values, data.frame, change=change, library=library, grids=data.grids, parse=sharing.parse)
         window = data.window(since_ns, until_ns, plan.warm_up, first_bar_ns)
         _check_window(plan, window)
+        columns = [
+            plan.signals(bars, data.zone, found)
+            for bars, found in zip(window.bars, sharing.evaluate(plan, window), strict=True)
+        ]
+        yield _passed(plan, window, columns, cash, close_at_end, compiled, passing=True).swept(year_days)
+
+
+class _Sharing:
+    """What the formulas of a sweep share: on each instrument's bars, for the same texts."""
+
+    def __init__(self, data: History, scope: dict[str, Any]) -> None:
+        self._data = data
+        self._scope = scope
+        self._kept: dict[tuple[object, ...], list[Shared]] = {}
+        self._last: list[Shared] = []  # most sets are like the one before them
+
+    def parse(self, texts: tuple[str, ...], values: dict[str, float]) -> Program:
+        """A program; a part of the last evaluator's graph, if it may be."""
+        if self._last and self._last[0].texts == texts:
+            return self._last[0].program(values)
+        return compile_many(texts, values, **self._scope)
+
+    def evaluate(self, plan: Plan, window: Window) -> list[tuple[Values, ...]]:
+        """The values of a plan's formulas on the bars of each instrument."""
+        if plan.program is None:
+            return [()] * len(window.bars)
         key = (id(window), *plan.all_texts)
-        if key not in shared:
-            if len(shared) >= _WINDOWS:
-                shared.clear()
-            shared[key] = plan.shared(window)
-        columns = [plan.signals(bars, data.zone, {}, its) for bars, its in zip(window.bars, shared[key], strict=True)]
-        yield _passed(plan, window, columns, cash, close_at_end, compiled).swept(year_days)
+        if key not in self._kept:
+            if len(self._kept) >= _WINDOWS:
+                self._kept.clear()
+            others = plan.others_of(self._data.others)
+            self._kept[key] = [Shared(plan.all_texts, bars, others=others, **self._scope) for bars in window.bars]
+        now, before = self._kept[key], self._last
+        self._last = now
+        first = now[0].evaluate(plan.program) if now is before else now[0].over(plan.values)
+        return [first, *(its.over(plan.values) for its in now[1:])]
 
 
 def _passed(
-    plan: Plan, window: Window, columns: list[_Columns], cash: float, close_at_end: bool, compiled: bool
+    plan: Plan,
+    window: Window,
+    columns: list[_Columns],
+    cash: float,
+    close_at_end: bool,
+    compiled: bool,
+    *,
+    passing: bool = False,
 ) -> _Run:
     """A run that has been lived through."""
     if plan.change.random_entries is not None:
         before = _Run(plan, window, columns, cash, compiled)
         before.go(False)
         columns = _at_random(columns, before, plan.change.random_entries)
-    run = _Run(plan, window, columns, cash, compiled)
+    run = _Run(plan, window, columns, cash, compiled, passing=passing)
     run.go(close_at_end)
     return run
+
+
+def _curve(moments: int) -> k.Curve:
+    return k.Curve(np.empty(moments), np.empty(moments), np.empty(moments, np.int64))
 
 
 class _Run:
     """One pass of the kernel over a window, and what it wrote."""
 
-    def __init__(self, plan: Plan, window: Window, columns: Sequence[_Columns], cash: float, compiled: bool) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        window: Window,
+        columns: Sequence[_Columns],
+        cash: float,
+        compiled: bool,
+        *,
+        passing: bool = False,  # its curve is read before the next run
+    ) -> None:
         self.plan, self.window, self.cash, self.compiled = plan, window, cash, compiled
         history = window.history
         rules = list(history.rules.values())
@@ -868,7 +929,7 @@ class _Run:
             self.market = k.Market._make(
                 (window.rows, *window.prices, *extra, window.fine_from, window.fine_to, window.fine)
             )
-            self.curve = k.Curve(np.empty(moments), np.empty(moments), np.empty(moments, np.int64))
+            self.curve = window.scratch if passing else _curve(moments)
         else:
             prices, fine = window.lists[:5], window.lists[5:]
             self.market = k.Market._make((*prices, *(column.tolist() for column in extra), *fine))
@@ -959,11 +1020,10 @@ class _Run:
         return Trips.of(self.filled, self.window, self.x)
 
     @property
-    def hold(self) -> Floats:
-        """What buying and holding would have been worth."""
+    def _held(self) -> tuple[float, list[int], list[float]]:
+        """What buying and holding begins with: the cash, each instrument's first bar, its fee."""
         starts = [max(go, self.plan.first_value) + 1 for go in self.window.go]
-        fees = [self.plan.fees(rules)[1] for rules in self.window.history.rules.values()]
-        return self.window.hold(self.cash, starts, fees)
+        return self.cash, starts, [self.plan.fees(rules)[1] for rules in self.window.history.rules.values()]
 
     def swept(self, year_days: int) -> Swept:
         """The run as what its metrics need."""
@@ -973,7 +1033,9 @@ class _Run:
         return Swept(
             self.plan.values,
             msgspec.structs.replace(
-                digest_curve(curve, self.hold, self.cash, year_days, window.history.zone),
+                digest_curve(
+                    curve, np.array([window.hold_final(*self._held)]), self.cash, year_days, window.history.zone
+                ),
                 traded=math.fsum((filled[:, 3] * np.abs(filled[:, 2])).tolist()),
                 fees=math.fsum(filled[:, 4].tolist()),
                 profits=trips.profit[:closed],
@@ -1014,7 +1076,7 @@ class _Run:
             pending=tuple(pending_of(self.x, names, lambda row: int(row_ns[int(row)]), plan)),
             refused=refused_of(refused, row_ns[refused[:, 0].astype(np.int64)], names),
             curve=Curve(window.open_ns, window.close_ns, *self.curve),
-            hold=self.hold,
+            hold=window.hold(*self._held),
             ambiguous_bars=int(self.x[k.AMBIGUOUS]),
             zone=history.zone,
             warnings=tuple(self._warnings(fills, refused)),
