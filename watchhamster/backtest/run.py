@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -38,7 +38,7 @@ from watchhamster.core.instruments import PriceSteps
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, UTC, Grid, Timeframe, timeframe
-from watchhamster.formula import HELD, Frame, Library, Program, Values, compile_many
+from watchhamster.formula import HELD, Frame, Library, Values, compile_many
 from watchhamster.formula import Sweep as Shared
 
 YEAR_NS = 31_557_600 * SECOND_NS
@@ -416,14 +416,9 @@ def traded(bars: Bars) -> Bars:
 
 # ---------------------------------------------------------------- the plan: a strategy with values
 
-Parse: TypeAlias = Callable[[tuple[str, ...], dict[str, float]], Program]
-
 
 class Plan:
-    """A strategy with its parameters' values, ready for both evaluators and for the kernel.
-
-    `parse` makes a program of its formulas, where they share something with those of other parameters.
-    """
+    """A strategy with its parameters' values, ready for both evaluators and for the kernel."""
 
     def __init__(
         self,
@@ -434,7 +429,6 @@ class Plan:
         change: Change = NO_CHANGE,
         library: Library | None = None,
         grids: Callable[[str], Grid] = lambda _: UTC,
-        parse: Parse | None = None,
     ) -> None:
         self.python = None if isinstance(strategy, Strategy) else strategy
         document = strategy if isinstance(strategy, Strategy) else strategy.document
@@ -462,8 +456,7 @@ class Plan:
             texts.append(f"atr({int(_number(protect.atr_period))})")
         scope: dict[str, Any] = {"timeframe": frame, "grids": grids, "library": library or Library()}
         self.all_texts = tuple(texts)
-        parse = parse or (lambda texts, values: compile_many(texts, values, **scope))
-        self.program = parse(self.all_texts, self.values) if texts else None
+        self.program = compile_many(texts, self.values, **scope) if texts else None
         # What asks about the open position is evaluated as the run goes.
         held_texts = [self.strategy.exit[number].when for number in self.held_exits]
         self.held = compile_many(held_texts, self.values, inputs=tuple(HELD), **scope) if held_texts else None
@@ -827,7 +820,7 @@ def sweep(
     """
     sharing = _Sharing(data, {"timeframe": data.frame, "grids": data.grids, "library": library or Library()})
     for values in sets:
-        plan = Plan(strategy, values, data.frame, change=change, library=library, grids=data.grids, parse=sharing.parse)
+        plan = Plan(strategy, values, data.frame, change=change, library=library, grids=data.grids)
         window = data.window(since_ns, until_ns, plan.warm_up, first_bar_ns)
         _check_window(plan, window)
         columns = [
@@ -844,13 +837,6 @@ class _Sharing:
         self._data = data
         self._scope = scope
         self._kept: dict[tuple[object, ...], list[Shared]] = {}
-        self._last: list[Shared] = []  # most sets are like the one before them
-
-    def parse(self, texts: tuple[str, ...], values: dict[str, float]) -> Program:
-        """A program; a part of the last evaluator's graph, if it may be."""
-        if self._last and self._last[0].texts == texts:
-            return self._last[0].program(values)
-        return compile_many(texts, values, **self._scope)
 
     def evaluate(self, plan: Plan, window: Window) -> list[tuple[Values, ...]]:
         """The values of a plan's formulas on the bars of each instrument."""
@@ -862,10 +848,7 @@ class _Sharing:
                 self._kept.clear()
             others = plan.others_of(self._data.others)
             self._kept[key] = [Shared(plan.all_texts, bars, others=others, **self._scope) for bars in window.bars]
-        now, before = self._kept[key], self._last
-        self._last = now
-        first = now[0].evaluate(plan.program) if now is before else now[0].over(plan.values)
-        return [first, *(its.over(plan.values) for its in now[1:])]
+        return [its.over(plan.values) for its in self._kept[key]]
 
 
 def _passed(
