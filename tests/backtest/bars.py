@@ -24,10 +24,10 @@ def bars_of(rows: Iterable[Row], entries: Iterable[int] = (), exits: Iterable[in
     """Minutes of these prices (None: no bar). Volume 1, plus 1 where an entry and 2 where an exit is true."""
     entries, exits = set(entries), set(exits)
     kept = [(i, row) for i, row in enumerate(rows) if row is not None]
-    prices = np.array([row for _, row in kept], np.float64).reshape(-1, 4).T.copy()
+    o, h, lo, c = np.array([row for _, row in kept], np.float64).reshape(-1, 4).T.copy()
     volume = np.array([1.0 + (i in entries) + 2.0 * (i in exits) for i, _ in kept])
     times = np.array([i * MINUTE_NS for i, _ in kept], np.int64)
-    return Bars(times, *prices, volume, volume * prices[3])
+    return Bars(times, o, h, lo, c, volume, volume * c)
 
 
 def strategy(*, side: str = "long", exits: bool = True, **parts: Any) -> Strategy:

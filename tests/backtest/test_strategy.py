@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import json
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -164,12 +165,11 @@ def recorded(folder: Path) -> dict[str, tuple[str, dict[str, Bars]]]:
         with path.open() as file:
             return list(csv.DictReader(file))
 
-    def bars(found: list[tuple[int, float, float, float, float, float]]) -> Bars:
+    def bars(found: Iterable[tuple[float, ...]]) -> Bars:
         times, *columns = zip(*sorted(found), strict=True)
-        arrays = [np.array(column, np.float64) for column in columns]
-        arrays[1] = np.maximum(arrays[1], np.maximum(arrays[0], arrays[3]))  # float32 prices that Yahoo rounds apart
-        arrays[2] = np.minimum(arrays[2], np.minimum(arrays[0], arrays[3]))
-        return Bars(np.array(times, np.int64), *arrays, arrays[3] * arrays[4])
+        o, h, lo, c, volume = (np.array(column, np.float64) for column in columns)
+        h, lo = np.maximum(h, np.maximum(o, c)), np.minimum(lo, np.minimum(o, c))  # Yahoo rounds its prices apart
+        return Bars(np.array(times, np.int64), o, h, lo, c, volume, c * volume)
 
     daily = bars([
         (
@@ -194,13 +194,13 @@ def recorded(folder: Path) -> dict[str, tuple[str, dict[str, Bars]]]:
         for row in json.loads(path.read_text())
     ]  # fmt: skip
     names = ("opening_price", "high_price", "low_price", "trade_price", "candle_acc_trade_volume")
-    minutes = bars(list({
+    minutes = bars({
         (
             int(dt.datetime.fromisoformat(row["candle_date_time_utc"] + "+00:00").timestamp()) * 10**9,
             *(float(row[name]) for name in names),
         )
         for row in answers
-    }))  # fmt: skip
+    })  # fmt: skip
     return {
         "upbit days": ("1d", {"upbit:KRW-BTC": daily}),
         "upbit minutes": ("3m", {"upbit:KRW-BTC": minutes}),
