@@ -66,10 +66,8 @@ def test_the_run_of_a_prefix_is_the_prefix_of_the_run(name: str) -> None:
         assert all(fill.at_ns >= bars.open_ns[count] for fill in whole.fills[len(part.fills) :])
 
 
-@EVERY
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if DOCUMENTS[name].entry.size.money is None])
 def test_twice_the_prices_and_the_cash_is_twice_the_equity(name: str) -> None:
-    if name == "limits":
-        pytest.skip("it spends a fixed amount of money")
     bars = walk(400, 8)
     prices = {column: getattr(bars, column) * 2.0 for column in ("open", "high", "low", "close")}
     one = backtest(DOCUMENTS[name], {BTC: bars}, cash=10_000)
