@@ -85,7 +85,7 @@ def source_of(home: Home, word: str) -> Source:
     """
     path, colon, name = word.rpartition(":")
     if colon and path.endswith(".py"):
-        return Source(_text_of(Path(path)), word, python=name)
+        return Source(text_of(Path(path)), word, python=name)
     if word.endswith(".py"):
         raise UsageError(
             "bad_python",
@@ -93,11 +93,12 @@ def source_of(home: Home, word: str) -> Source:
             Text("Write {file}:Class.", {"file": word}),
         )
     if word.endswith(".toml") or Path(word).is_file():
-        return Source(_text_of(Path(word)), word)
+        return Source(text_of(Path(word)), word)
     return stored_strategy(home, word)
 
 
-def _text_of(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """What a strategy's file says. Raises `UsageError` (`no_file`)."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -156,6 +157,12 @@ def versions(home: Home, name: str) -> list[StoredStrategy]:
         return []
     with reading_desk(home) as desk:
         return desk.versions(name)
+
+
+def needs(document: Strategy, library: Library) -> tuple[int, int]:
+    """How many bars its formulas need to forget where they began, and the first (from 0) that it can decide on."""
+    plan = Plan(document, None, timeframe_of(document.timeframe or "1h"), library=library)
+    return plan.warm_up, plan.first_value
 
 
 # ---------------------------------------------------------------- what is asked, and the bars for it
@@ -741,17 +748,27 @@ def report(
         source=run.request.source.text,
         metric=metric,
     )
-    _written(path, lambda: path.write_text(page, encoding="utf-8"))
+    write_text(path, page)
+
+
+def check_table(path: Path) -> None:
+    """Refuse a file whose ending does not say how to write a table. Raises `UsageError` (`bad_format`)."""
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise UsageError(
+            "bad_format",
+            Text("{file} is neither .csv nor .parquet.", {"file": str(path)}),
+            Text("The file's ending says the format."),
+        )
 
 
 def write_table(path: Path, columns: Mapping[str, Any]) -> int:
     """Write columns to a `.csv` (times as ISO texts) or `.parquet` file, and how many rows.
 
-    Raises `UsageError` (`bad_format`) for another ending, and `StoreError` (`cannot_write`).
+    Raises as `check_table`, and `StoreError` (`cannot_write`).
     """
+    check_table(path)
     count = len(next(iter(columns.values())))
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         named = {
             name.removesuffix("_ns") + ("_time" if name.endswith("_ns") else ""): [
                 "" if value is None else commands.iso_time(value) if name.endswith("_ns") else value
@@ -767,7 +784,7 @@ def write_table(path: Path, columns: Mapping[str, Any]) -> int:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(named)
                 writer.writerows(zip(*named.values(), strict=True))
-    elif suffix == ".parquet":
+    else:
 
         def write() -> None:
             import pyarrow as pa
@@ -780,14 +797,14 @@ def write_table(path: Path, columns: Mapping[str, Any]) -> int:
                 for name, values in columns.items()
             }
             parquet.write_table(pa.table(arrays), path)
-    else:
-        raise UsageError(
-            "bad_format",
-            Text("{file} is neither .csv nor .parquet.", {"file": str(path)}),
-            Text("The file's ending says the format."),
-        )
+
     _written(path, write)
     return count
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file. Raises `StoreError` (`cannot_write`)."""
+    _written(path, lambda: path.write_text(text, encoding="utf-8"))
 
 
 def _written(path: Path, write: Callable[[], object]) -> None:
