@@ -180,6 +180,11 @@ class CandleBuilder:
             self._freeze()
         return changed
 
+    @property
+    def closed_ns(self) -> int:
+        """Every candle that ends by then has been closed."""
+        return self._closed_ns
+
     def close_until(self, now_ns: int) -> list[Candle]:
         """Close every candle that ends at or before `now_ns`: the caller knows that no trade is missing."""
         until_ns = now_ns - now_ns % SECOND_NS

@@ -51,9 +51,11 @@ from watchhamster.core.sessions import Calendar, Session
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, UTC, Grid, Timeframe, timeframe
 from watchhamster.engine.backfill import Backfill
+from watchhamster.engine.bench import Bench
 from watchhamster.engine.board import Board
 from watchhamster.engine.feed import FEED_REASONS, Feed
 from watchhamster.engine.outbox import Outbox
+from watchhamster.engine.paper import PaperRows, Papers
 from watchhamster.engine.routing import Caller
 from watchhamster.formula import LIBRARY_KEY, Library
 from watchhamster.monitor.alerts import Alert, Delivery, Rule
@@ -81,7 +83,7 @@ STATE_KEY = "watch_state"
 CAUTIONED = "cautioned:{venue}"  # a small state: a venue's caution was read
 
 
-class Rows(Protocol):
+class Rows(PaperRows, Protocol):
     """What people made, as rows: the part of `watchhamster.db` that the engine reads and writes."""
 
     def rules(self, tenant: str) -> list[Rule]:
@@ -233,6 +235,7 @@ class Engine:
         only: Sequence[str] | None = None,
         recorded: Recorded | None = None,
         services: Sequence[Callable[[], Awaitable[None]]] = (),
+        bench: Bench | None = None,
         on_stop: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """`only` replaces the watch list for this run; `services` run beside it, `on_stop` closes what it was given."""
@@ -240,6 +243,7 @@ class Engine:
         self.board = Board()
         self.demo = demo
         self.tenant = tenant
+        self.bench = bench  # where the window runs strategies
         self.started_ns = clock.now_ns()
         self._parts = parts
         self._history = history
@@ -261,6 +265,7 @@ class Engine:
         self._infos_lock = asyncio.Lock()
 
         self._watch = Watch(self._grid)
+        self.papers = Papers(rows, _Markets(self), clock, outbox.add, self._papers_changed, tenant)
         self._warming: set[tuple[int, str]] = set()  # rules whose history is on its way
         self._rules: list[Rule] = []
         self._list: list[str] = []
@@ -315,6 +320,7 @@ class Engine:
             alerts = self._watch.observe(event)
         for candle in candles:
             alerts += self._watch.observe(candle, self.clock.now_ns())
+        self.papers.observe(candles)
         for forming in self._moved(event):
             alerts += self._watch.observe(forming)
         if alerts:
@@ -333,8 +339,8 @@ class Engine:
 
     def _keep(self, candles: Sequence[Candle]) -> None:
         if candles:
-            ruled = self._watch.needs()
-            stored = [c for c in candles if c.timeframe in ("1s", "1m") or (c.instrument, c.timeframe) in ruled]
+            needed = self._needs()
+            stored = [c for c in candles if c.timeframe in ("1s", "1m") or (c.instrument, c.timeframe) in needed]
             self._history.append(stored)
 
     def _publish(self, event: Event | Alert | None, candles: Sequence[Candle]) -> None:
@@ -381,6 +387,7 @@ class Engine:
         self._watch.restore(self._rows.get(STATE_KEY), self._rows.open_alerts())
         self._watch.library = self.library()
         self.outbox.add(self._watch.set_rules(self._rules))
+        self.papers.load()
         begun = asyncio.Event()
         self._main = asyncio.get_running_loop().create_task(self._work(begun), name="engine")
         waiting = asyncio.get_running_loop().create_task(begun.wait())
@@ -404,6 +411,7 @@ class Engine:
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self.outbox.run(), name="outbox")
+            group.create_task(self.papers.run(), name="paper")
             for service in self._services:
                 group.create_task(_service(service), name="service")
             for name, part in self._parts.items():
@@ -422,6 +430,7 @@ class Engine:
                 with suppress(TimeoutError, WatchHamsterError):
                     async with asyncio.timeout(0.5):
                         await self._rows.put(STATE_KEY, self._watch.state())
+                        await self.papers.flush()
                         await self.outbox.flush()
                 self._main.cancel()
                 with suppress(asyncio.CancelledError):
@@ -465,6 +474,7 @@ class Engine:
         """Every instrument somebody looks at, in the order of their importance."""
         wanted = [self._focus[0]] if self._focus else []
         wanted += [instrument for rule in self._rules if rule.enabled for instrument in rule.instruments]
+        wanted += self.papers.instruments()
         wanted += self._list
         return [i for i in dict.fromkeys(wanted) if split_instrument(i)[0] in self._parts]
 
@@ -601,7 +611,7 @@ class Engine:
             live.widening = False
 
     def _frames(self, instrument: str) -> list[Timeframe]:
-        frames = {timeframe(name) for i, name in self._watch.needs() if i == instrument}
+        frames = {timeframe(name) for i, name in self._needs() if i == instrument}
         if self._focus and self._focus[0] == instrument:
             frames |= {self._focus[1], DAY}
         if any(frame.approximate_ns > DAY.approximate_ns for frame in self._forming_needed.get(instrument, ())):
@@ -616,6 +626,7 @@ class Engine:
             now_ns = self.clock.now_ns()
             self._count()
             self.outbox.add(_worded(alert) for alert in self._watch.tick(now_ns))
+            self.papers.advance()
             self._prepare()
 
     async def _closing(self) -> None:
@@ -665,7 +676,7 @@ class Engine:
     def _due(self, live: _Live) -> dict[Timeframe, int]:
         """Of an instrument without trades: the timeframes of which bars have settled since they were taken, and up to
         when."""
-        frames = [MINUTE, *(timeframe(name) for i, name in self._watch.needs() if i == live.instrument)]
+        frames = [MINUTE, *(timeframe(name) for i, name in self._needs() if i == live.instrument)]
         is_shown = self._focus is not None and self._focus[0] == live.instrument
         if self._focus is not None and is_shown:
             frames.append(self._focus[1])
@@ -731,7 +742,7 @@ class Engine:
 
     def _ended(self, end_ns: int) -> None:
         """Weeks, months and years that are over, for the rules on them: the venue's candles are taken."""
-        for instrument, name in self._watch.needs():
+        for instrument, name in self._needs():
             frame, live = timeframe(name), self._lives.get(instrument)
             if frame.approximate_ns > DAY.approximate_ns and live is not None and self._has_trades(instrument):
                 since_ns, until_ns = live.whole_from.get(name, end_ns), frame.open_ns(end_ns)
@@ -772,6 +783,7 @@ class Engine:
     def _judge_closed(self, candles: Sequence[Candle]) -> list[Alert]:
         now_ns = self.clock.now_ns()
         alerts = [alert for candle in candles for alert in self._watch.observe(candle, now_ns)]
+        self.papers.observe(candles)
         if alerts:
             self._disarm(alerts)
         return alerts
@@ -786,7 +798,7 @@ class Engine:
         if until_ns > live.marked_ns:
             for frame in STORED:
                 self._history.mark(live.instrument, frame.name, live.marked_ns, until_ns)
-            for instrument, name in self._watch.needs():
+            for instrument, name in self._needs():
                 frame = timeframe(name)
                 if instrument == live.instrument and frame in live.builder.timeframes and frame not in STORED:
                     since_ns = max(frame.open_ns(live.marked_ns), live.whole_from[name])
@@ -798,7 +810,7 @@ class Engine:
 
     def _prepare(self) -> None:
         """Have larger candles built where they are wanted, and give waiting rules their history."""
-        for instrument, name in self._watch.needs():
+        for instrument, name in self._needs():
             self._widen(instrument, timeframe(name))
         shown = [self._focus] if self._focus is not None else []
         open_ones = [*shown, *((i, frame) for i, frames in self._forming_needed.items() for frame in frames)]
@@ -814,6 +826,8 @@ class Engine:
         self._days = {key: days for key, days in self._days.items() if key in long}
         for instrument, frame in long:
             self._have_days(instrument, frame)
+        for what, work in self.papers.due():
+            self._run(work, what)
         for wanted in self._watch.wanted():
             key = (wanted.rule_id, wanted.instrument)
             live = self._lives.get(wanted.instrument)
@@ -844,6 +858,15 @@ class Engine:
         alone = wanted.bars == 1 and wanted.watched_until_ns is None
         network = self._recorded is None and not alone
         return await self._backfill.candles(wanted.instrument, frame, since_ns, until_ns, network=network)
+
+    def _needs(self) -> set[tuple[str, str]]:
+        """Candles that rules and strategies on paper look at: instrument and timeframe."""
+        return self._watch.needs() | self.papers.needs()
+
+    def _papers_changed(self) -> None:
+        if self._group is not None:
+            self._want()
+            self._prepare()
 
     def rules(self) -> list[Rule]:
         """The tenant's rules."""
@@ -1175,6 +1198,7 @@ class Engine:
         self._rules = self._rows.rules(self.tenant)
         if self._only is None:
             self._list = self._rows.watch_list(self.tenant)
+        self.papers.load()
         self._rules_changed()
 
     async def away(self) -> Away | None:
@@ -1230,6 +1254,7 @@ class Engine:
                 *(self._feed_status(name, part.feed) for name, part in self._parts.items() if name in watched),
             ),
             self._rules_status(),
+            *self.papers.status(),
             self.outbox.status(),
             *self._keeper.status(),
             detail=Text("simulated") if self.demo else None,
@@ -1295,6 +1320,56 @@ class Engine:
             label = f"{status.name} · {status.instrument}"
             children.append(node(label, state, value=value, since_ns=status.since_ns, detail=detail))
         return node("rules", "ok" if not children else None, *children, value=len(self._rules))
+
+
+class _Markets:
+    """The bars of an engine, for strategies on paper."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def grid(self, instrument: str) -> Grid:
+        """Where its bars begin and end."""
+        return self._engine._grid(instrument)
+
+    def built_from_ns(self, instrument: str, frame: Timeframe) -> int | None:
+        """From which moment on its bars are built live and seen whole."""
+        live = self._engine._lives.get(instrument)
+        return None if live is None else live.whole_from.get(frame.name)
+
+    def closed_until_ns(self, instrument: str, frame: Timeframe) -> int | None:
+        """Up to when every bar has been closed and told; None while some of its trades may still come."""
+        engine = self._engine
+        live = engine._lives.get(instrument)
+        if live is None or frame.name not in live.whole_from:
+            return None
+        if not engine._has_trades(instrument) or frame.approximate_ns > DAY.approximate_ns:
+            return live.whole_from[frame.name]  # it moves with what the venue has told
+        if engine._recorded is None:
+            feed = engine._parts[split_instrument(instrument)[0]].feed
+            if feed.whole_until_ns(instrument) is None or feed.is_filling(instrument):
+                return None
+        return live.builder.closed_ns
+
+    def whole_since_ns(self, instrument: str) -> int | None:
+        """Since when no trade is missing that could be had as a trade."""
+        engine = self._engine
+        if engine._recorded is not None or not engine._has_trades(instrument):
+            return None
+        return engine._parts[split_instrument(instrument)[0]].feed.whole_since_ns(instrument)
+
+    async def past(self, instrument: str, frame: Timeframe, since_ns: int, until_ns: int) -> tuple[Bars, int]:
+        """Closed bars of before now, and up to when they are all. A recording has none that it does not hold."""
+        engine = self._engine
+        recorded = engine._recorded is not None
+        if since_ns >= until_ns or recorded:
+            return Bars.empty(), until_ns
+        bars = await engine._backfill.candles(instrument, frame, since_ns, until_ns)
+        fetched = engine._backfill.fetched_as(instrument, frame)
+        spans = await engine._backfill.coverage(instrument, fetched, since_ns, until_ns)
+        if spans and spans[-1].state == "not_fetched":
+            until_ns = engine._grid(instrument).open_ns(frame, spans[-1].since_ns)
+        return bars.between(since_ns, until_ns), until_ns
 
 
 _FAILED = "It has failed and watches no more; end it and start it again: {problem}"

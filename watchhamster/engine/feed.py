@@ -283,6 +283,11 @@ class Feed:
         tape = self._tapes.get(instrument)
         return tape.settled_ns if tape is not None and tape.confirmed else None
 
+    def is_filling(self, instrument: str) -> bool:
+        """Whether trades of an instrument that were missed are still to come: what passes meanwhile is not whole."""
+        gap = self._gap
+        return gap is not None and (not gap.filling or instrument in gap.pending)
+
     async def settle(self, instrument: str, priority: Priority = "normal") -> None:
         """Compare an instrument's trades with REST now; afterwards everything up to this call has passed.
 

@@ -45,7 +45,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
     id: int | None = None
     tenant: str = "default"
-    kind: Literal["rule", "feed", "system"] = "rule"
+    kind: Literal["rule", "feed", "system", "fill"] = "rule"
     rule_id: int | None = None
     key: str  # what it is about: equal keys are the same matter, such as "rule:7:upbit:KRW-BTC"
     name: str

@@ -25,6 +25,7 @@ LAMPS: dict[State, str] = {
 _WORDS = {
     "feeds": Text("Feeds"),
     "rules": Text("Rules"),
+    "paper": Text("On paper"),
     "channels": Text("Channels"),
     "jobs": Text("Jobs"),
     "storage": Text("Storage"),

@@ -108,6 +108,20 @@ _run = sa.Table(
     sa.Column("answer", sa.Text),
     sa.Column("content", sa.LargeBinary),
 )
+_paper = sa.Table(
+    "paper",
+    _meta,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("tenant", sa.Text),
+    sa.Column("content", sa.LargeBinary),
+)
+_journal = sa.Table(
+    "journal",
+    _meta,
+    sa.Column("paper", sa.Integer, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("content", sa.LargeBinary),
+)
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -156,7 +170,16 @@ def _create_runs(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS = (_create, _create_searches, _create_runs)
+def _create_papers(connection: sqlite3.Connection) -> None:
+    for statement in (
+        "CREATE TABLE paper (id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, content BLOB NOT NULL)",
+        "CREATE TABLE journal (paper INTEGER NOT NULL REFERENCES paper (id) ON DELETE CASCADE,"
+        " number INTEGER NOT NULL, content BLOB NOT NULL, PRIMARY KEY (paper, number))",
+    ):
+        connection.execute(statement)
+
+
+MIGRATIONS = (_create, _create_searches, _create_runs, _create_papers)
 
 
 class JobRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -264,7 +287,7 @@ class DeskStore:
     def _skip_ids(self) -> None:
         """After going back in time no id may come twice: receivers tell repeats by it. Ids go on from the clock."""
         with self._db.writing() as connection:
-            for table in ("rule", "alert", "delivery", "run"):
+            for table in ("rule", "alert", "delivery", "run", "paper"):
                 known = connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).scalar()
                 connection.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
                 connection.exec_driver_sql(
@@ -663,6 +686,36 @@ class DeskStore:
         def work(connection: sa.Connection) -> None:
             if not connection.execute(_run.delete().where(_run.c.id == run_id)).rowcount:
                 raise _unknown_run(run_id)
+
+        await self._write(work)
+
+    # ------------------------------------------------------------ strategies on paper
+
+    def papers(self, tenant: str = "default") -> dict[int, bytes]:
+        """Every strategy that trades on paper, by its id."""
+        query = sa.select(_paper.c.id, _paper.c.content).where(_paper.c.tenant == tenant).order_by(_paper.c.id)
+        return {row[0]: row[1] for row in self._rows(query)}
+
+    async def add_paper(self, content: bytes, tenant: str = "default") -> int:
+        """Keep a new one; its id."""
+        values = {"tenant": tenant, "content": content}
+        return await self._write(lambda connection: _new_id(connection.execute(_paper.insert().values(values))))
+
+    async def remove_paper(self, paper_id: int) -> None:
+        """Forget one with its journal; the alerts about its fills stay."""
+        await self._write(lambda connection: connection.execute(_paper.delete().where(_paper.c.id == paper_id)))
+
+    async def journal(self, paper_id: int) -> list[bytes]:
+        """What one has lived through, in its order."""
+        query = sa.select(_journal.c.content).where(_journal.c.paper == paper_id).order_by(_journal.c.number)
+        return await self._db.read(lambda: [row[0] for row in self._rows(query)])
+
+    async def add_journal(self, paper_id: int, number: int, content: bytes) -> None:
+        """Go on with a journal: `number` is that of the entry. One that is there already stays as it was."""
+        values = {"paper": paper_id, "number": number, "content": content}
+
+        def work(connection: sa.Connection) -> None:
+            connection.execute(_journal.insert().prefix_with("OR IGNORE").values(values))
 
         await self._write(work)
 
