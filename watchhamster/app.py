@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from watchhamster.core.secret import Secret
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, timeframe
 from watchhamster.engine.away import Away, Gap, Presence
+from watchhamster.engine.bench import Bench
 from watchhamster.engine.clock import EventClock, ScaledClock, StillClock, SystemClock
 from watchhamster.engine.engine import STATE_KEY, Engine, Part, Recorded
 from watchhamster.engine.feed import Feed
@@ -259,6 +261,14 @@ async def _engine(
         assert owner is not None
         await owner.serve(answer)
 
+    @cache
+    def bench() -> Bench:
+        from watchhamster.workshop import Workshop  # the kernel comes with it, which few sessions need
+
+        workshop = Workshop(services.home, lambda *asked: perform(*asked, services, engine), settings.language)
+        leave.push_async_callback(workshop.close)
+        return workshop
+
     async def end() -> None:
         await leave.aclose()
         if owner is not None:
@@ -282,6 +292,7 @@ async def _engine(
         only=only,
         recorded=recorded,
         services=services_beside,
+        bench=bench,
         on_stop=end,
     )
     return engine

@@ -235,7 +235,7 @@ class Engine:
         only: Sequence[str] | None = None,
         recorded: Recorded | None = None,
         services: Sequence[Callable[[], Awaitable[None]]] = (),
-        bench: Bench | None = None,
+        bench: Callable[[], Bench] | None = None,
         on_stop: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """`only` replaces the watch list for this run; `services` run beside it, `on_stop` closes what it was given."""
@@ -243,7 +243,7 @@ class Engine:
         self.board = Board()
         self.demo = demo
         self.tenant = tenant
-        self.bench = bench  # where the window runs strategies
+        self.bench = bench  # opens what the window runs strategies on
         self.started_ns = clock.now_ns()
         self._parts = parts
         self._history = history

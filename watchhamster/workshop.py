@@ -1,0 +1,264 @@
+"""The laboratory for a window: runs are made in a worker process, searches from a thread with a loop of its own.
+
+A run is interpreted Python for a while, which would hold up whatever else this process does; so one worker, started
+at the first run, makes them, and remembers the last ones for their reports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from watchhamster import commands, lab
+from watchhamster.backtest.breakdown import trades_table
+from watchhamster.core.ports import UsageError
+from watchhamster.core.text import Text
+from watchhamster.engine.bench import Offer, Outcome, Past, Quest, Stage, Treasure, Wanted
+from watchhamster.engine.workers import WorkerPool
+from watchhamster.settings import Home, load_translations
+from watchhamster.storage.desk import StoredRun
+
+if TYPE_CHECKING:
+    from watchhamster.backtest.trials import Trial
+    from watchhamster.backtest.trust import Trust
+    from watchhamster.engine.lab import Progress
+
+Answer = Callable[[str, dict[str, Any]], Awaitable[Any]]  # does a thing that writes
+KEPT_MOST: Final = 2  # runs that the worker remembers
+
+
+class Workshop:
+    """Fills `engine.bench.Bench` for one home; `answer` performs commands on its open files.
+
+    `language()` is the code of the one that reports are written in.
+    """
+
+    def __init__(self, home: Home, answer: Answer, language: Callable[[], str]) -> None:
+        self._home, self._answer, self._language = home, answer, language
+        self._pool: WorkerPool | None = None
+        self._stop = threading.Event()
+
+    async def close(self) -> None:
+        """End the worker, and ask a search to end."""
+        self._stop.set()
+        if self._pool is not None:
+            await self._pool.close()
+
+    # ------------------------------------------------------------ strategies
+
+    async def strategies(self) -> list[Offer]:
+        """Stored strategies, then the examples."""
+        return await asyncio.to_thread(self._offers)
+
+    def _offers(self) -> list[Offer]:
+        library = commands.library_of(self._home)
+        found = [(one.name, one.text, one.version) for one in lab.strategies(self._home)]
+        known = {name for name, _text, _version in found}
+        examples = [path for path in sorted(lab.EXAMPLES.glob("*.toml")) if path.stem not in known]
+        found += [(path.stem, path.read_text(encoding="utf-8"), None) for path in examples]
+        offers = []
+        for name, text, version in found:
+            source = lab.Source(text, name, version)
+            try:
+                offers.append(Offer(name, text, version, source.document(library)))
+            except UsageError as error:
+                offers.append(Offer(name, text, version, problem=error.text))
+        return offers
+
+    # ------------------------------------------------------------ runs
+
+    async def run(self, wanted: Wanted, on_stage: Callable[[Stage], None]) -> Outcome:
+        """Run it on what is stored, judge it, keep it."""
+        made, trust = await self._work(_run, self._home.root, _request(wanted), on_progress=on_stage)
+        kept = await self._answer("run.save", {"run": msgspec.to_builtins(made.record)})
+        return made.outcome(int(kept["id"]), trust)
+
+    async def repeat(self, run_id: int) -> Outcome:
+        """A kept run, run again; refused where it does not come out the same."""
+        kept = await asyncio.to_thread(lab.kept_run, self._home, run_id)
+        made, trust = await self._work(_repeat, self._home.root, kept)
+        return msgspec.structs.replace(made.outcome(run_id, trust), made_ns=kept.made_ns, notes=kept.notes)
+
+    async def past(self, count: int) -> list[Past]:
+        """The last runs, newest first."""
+        runs = await asyncio.to_thread(lab.runs, self._home, count)
+        return [_past(run) for run in reversed(runs)]
+
+    async def annotate(self, run_id: int, notes: str) -> None:
+        """Write a person's remark on a run."""
+        kept = await asyncio.to_thread(lab.kept_run, self._home, run_id)
+        changed = msgspec.structs.replace(kept, notes=notes)
+        await self._answer("run.save", {"run": msgspec.to_builtins(changed)})
+
+    async def forget(self, run_id: int) -> None:
+        """Forget a run."""
+        await self._answer("run.remove", {"run_id": run_id})
+
+    # ------------------------------------------------------------ files
+
+    async def report(self, outcome: Outcome, path: Path | None = None) -> Path:
+        """Write the run's report (HTML, in the language in use); without a path, into the home."""
+        if path is None:
+            path = self._home.root / "reports" / f"run-{outcome.id}.html"
+            await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+        kept = await asyncio.to_thread(lab.kept_run, self._home, outcome.id)
+        await self._work(_report, self._home.root, kept, path, self._language())
+        return path
+
+    async def export(self, outcome: Outcome, path: Path) -> int:
+        """Write its trades as CSV or Parquet; how many rows."""
+        return await asyncio.to_thread(lab.write_table, path, trades_table(outcome.result))
+
+    # ------------------------------------------------------------ searches
+
+    async def search(self, wanted: Wanted, quest: Quest, on_progress: Callable[[Progress], None]) -> Treasure | None:
+        """Look for better parameters with every core; None when it was cancelled by `cancel_search`."""
+        loop = asyncio.get_running_loop()
+        self._stop = stop = threading.Event()
+        request = msgspec.structs.replace(_request(wanted), parameters={})
+        search = lab.Search(
+            method=quest.method,
+            metric=quest.metric,
+            trials=quest.trials,
+            constraints=(f"trades>={quest.least_trades}",),
+            resume=True,
+        )
+
+        def went(_trials: Sequence[Trial]) -> None:
+            if stop.is_set():
+                raise _Stopped
+
+        def tell(progress: Progress) -> None:
+            if not stop.is_set():
+                loop.call_soon_threadsafe(on_progress, progress)
+
+        try:
+            found = await asyncio.to_thread(lab.search, self._home, request, search, went, tell)
+        except _Stopped:
+            return None
+        except asyncio.CancelledError:
+            stop.set()
+            raise
+        findings = found.findings
+        return Treasure(best=findings.best, trials=findings.trials, verdict=findings.verdict, trust=findings.trust)
+
+    def cancel_search(self) -> None:
+        """End the search after the runs that are under way; what was found so far is kept."""
+        self._stop.set()
+
+    async def _work(self, function: Callable[..., Any], *args: object, **options: Any) -> Any:
+        if self._pool is None:
+            self._pool = WorkerPool(size=1)
+        return await self._pool.run(function, *args, home="lab", **options)
+
+
+class _Stopped(Exception):
+    """A person has ended the search."""
+
+
+def _request(wanted: Wanted) -> lab.Request:
+    return lab.Request(
+        source=lab.Source(wanted.text, wanted.name, wanted.version),
+        instruments=wanted.instruments,
+        timeframe=wanted.timeframe,
+        since_ns=wanted.since_ns,
+        until_ns=wanted.until_ns,
+        cash=wanted.cash,
+        parameters=wanted.parameters,
+        close_at_end=wanted.close_at_end,
+    )
+
+
+def _past(run: StoredRun) -> Past:
+    assert run.id is not None
+    return Past(
+        id=run.id,
+        wanted=_wanted(run),
+        made_ns=run.made_ns,
+        metrics=run.metrics,
+        notes=run.notes,
+        python=bool(run.python),
+    )
+
+
+def _wanted(run: StoredRun) -> Wanted:
+    return Wanted(
+        name=run.strategy,
+        text=run.text,
+        version=run.version,
+        instruments=run.instruments,
+        timeframe=run.timeframe,
+        since_ns=run.since_ns,
+        until_ns=run.until_ns,
+        cash=run.cash,
+        parameters=run.parameters,
+        close_at_end=run.close_at_end,
+    )
+
+
+# ---------------------------------------------------------------- in the worker
+
+
+class _Made(msgspec.Struct, frozen=True, eq=False):
+    """What comes back of a run: all but the candles."""
+
+    record: StoredRun
+    result: Any
+    metrics: Any
+    warnings: tuple[Text, ...]
+    finer: Mapping[str, str]
+
+    def outcome(self, run_id: int, trust: Trust | None) -> Outcome:
+        return Outcome(
+            id=run_id,
+            wanted=_wanted(self.record),
+            result=self.result,
+            metrics=self.metrics,
+            trust=trust,
+            warnings=self.warnings,
+            finer=self.finer,
+            made_ns=self.record.made_ns,
+        )
+
+
+_runs: OrderedDict[str, tuple[lab.Run, Trust]] = OrderedDict()  # by their answers' hashes
+
+
+def _run(root: Path, request: lab.Request, report: Callable[[object], None]) -> tuple[_Made, Trust]:
+    report("run")
+    run = lab.run(Home(root), request)
+    report("judge")
+    return _judged(Home(root), run)
+
+
+def _repeat(root: Path, kept: StoredRun) -> tuple[_Made, Trust]:
+    if kept.python:
+        raise UsageError(
+            "not_a_document",
+            Text("{name} is a strategy in Python: the window cannot run it.", {"name": kept.strategy}),
+            Text("watchhamster runs repeat {id} does.", {"id": kept.id}),
+        )
+    return _judged(Home(root), lab.repeat(Home(root), kept))
+
+
+def _judged(home: Home, run: lab.Run) -> tuple[_Made, Trust]:
+    trust = lab.judge(home, run)
+    record = run.record()
+    _runs[record.answer] = run, trust
+    _runs.move_to_end(record.answer)
+    while len(_runs) > KEPT_MOST:
+        _runs.popitem(last=False)
+    return _Made(record, run.result, run.metrics, run.warnings, dict(run.material.finer)), trust
+
+
+def _report(root: Path, kept: StoredRun, path: Path, language: str) -> None:
+    if kept.answer not in _runs:
+        _repeat(root, kept)
+    run, trust = _runs[kept.answer]
+    lab.report(run, path, language=load_translations(language), trust=trust, notes=kept.notes)
