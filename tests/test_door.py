@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from watchhamster import cli
+from watchhamster.cli.console import cli as program
 
 HEAVY = {"asyncio", "numpy", "pyqtgraph", "sqlalchemy", "httpx", "websockets", "qasync", "typer"}
 PAINTED = """
@@ -74,12 +75,13 @@ def test_a_headless_watchman_carries_nothing_it_does_not_need(tmp_path: Path) ->
     ],
 )
 def test_the_options_of_run_are_what_typer_makes_of_them(words: list[str]) -> None:
-    group = typer.main.get_command(cli.cli)
+    plain = cli._plain("run", words)
+    group = typer.main.get_command(program)
     assert isinstance(group, typer.core.TyperGroup)
     command = group.commands["run"]
     expected = command.make_context("run", list(words)).params
     defaults = command.make_context("run", []).params
-    assert defaults | (cli._plain("run", words) or {}) == expected
+    assert defaults | (plain or {}) == expected
 
 
 @pytest.mark.parametrize(
