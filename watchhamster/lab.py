@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import cache
@@ -875,15 +875,15 @@ def search(
     targets = goals(wanted.metric)
     limits = constraints(wanted.constraints)
     axes = _axes(document, axes_of(document), request.parameters, wanted.ranges)
-    material = gather(
-        home,
-        request,
-        lambda frame, grids: [
-            Plan(document, {**request.parameters, **corner}, frame, library=library, grids=grids)
-            for corner in _corners(document, axes, request.parameters)
-        ],
-        by_period=True,
-    )
+
+    def plans(frame: Timeframe, grids: Callable[[str], Grid]) -> list[Plan]:
+        made = [Plan(document, request.parameters, frame, library=library, grids=grids)]
+        for corner in _corners(axes):
+            with suppress(UsageError):  # a set that is refused needs no history
+                made.append(Plan(document, {**request.parameters, **corner}, frame, library=library, grids=grids))
+        return made
+
+    material = gather(home, request, plans, by_period=True)
     plan = _plan_of(wanted, request, material, axes, targets, limits)
     objective = Backtests(
         document,
@@ -946,16 +946,10 @@ def _axes(
     return tuple(axes[name] for name in document.parameters if name in axes and name not in fixed)
 
 
-def _corners(document: Strategy, axes: Sequence[Axis], fixed: Mapping[str, float]) -> Iterator[dict[str, float]]:
-    """Sets of parameters that need the most history before the period: each at its highest, and all."""
+def _corners(axes: Sequence[Axis]) -> list[dict[str, float]]:
+    """Sets of parameters that need the most history before the period: all at their highest, and each."""
     tops = {axis.name: axis.high for axis in axes}
-    yield {}
-    for corner in [tops, *({name: high} for name, high in tops.items())]:
-        try:
-            document.resolve({**fixed, **corner})
-        except UsageError:  # a set that is refused needs none
-            continue
-        yield corner
+    return [tops, *({name: high} for name, high in tops.items())]
 
 
 def _plan_of(
