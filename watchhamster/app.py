@@ -265,7 +265,9 @@ async def _engine(
     def bench() -> Bench:
         from watchhamster.workshop import Workshop  # the kernel comes with it, which few sessions need
 
-        workshop = Workshop(services.home, lambda *asked: perform(*asked, services, engine), settings.language)
+        workshop = Workshop(
+            services.home, lambda name, values: perform(name, values, services, engine), settings.language
+        )
         leave.push_async_callback(workshop.close)
         return workshop
 
@@ -428,15 +430,23 @@ class Keeper:
         yield storage_status(self.services)
 
 
-async def run_headless(options: Options, seconds: float | None, show: Callable[[StatusNode, bool], None]) -> None:
-    """Watch until told to stop, or for so long, or until a recording is over; show the tree when a state changes."""
+async def run_headless(
+    options: Options,
+    seconds: float | None,
+    show: Callable[[StatusNode, bool], None],
+    prepare: Callable[[Engine], Awaitable[None]] | None = None,
+) -> None:
+    """Watch until told to stop, or for so long, or until a recording is over; show the tree when a state changes.
+
+    `prepare` gets the engine before it starts.
+    """
     options.home.prepare()
     with Owner.claim(options.home) as owner:
         begin = asyncio.get_running_loop().create_task
         over: list[asyncio.Task[None]] = [begin(until_signalled())]
         engine = await build_engine(options, owner)
         try:
-            starting = begin(_start(engine, options.instruments))
+            starting = begin(_start(engine, options.instruments, prepare))
             done, _ = await asyncio.wait([*over, starting], return_when=asyncio.FIRST_COMPLETED)
             if starting in done:
                 starting.result()
@@ -462,9 +472,13 @@ async def run_headless(options: Options, seconds: float | None, show: Callable[[
             await engine.stop()
 
 
-async def _start(engine: Engine, instruments: Sequence[str]) -> None:
+async def _start(
+    engine: Engine, instruments: Sequence[str], prepare: Callable[[Engine], Awaitable[None]] | None = None
+) -> None:
     for instrument in instruments:
         await engine.find(instrument)
+    if prepare is not None:
+        await prepare(engine)
     await engine.start()
 
 

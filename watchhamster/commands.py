@@ -677,6 +677,32 @@ def _is_cautioned(desk: DeskStore | None, *, venue: str) -> bool:
     return desk is not None and desk.get(CAUTIONED.format(venue=venue)) is not None
 
 
+def _papers(desk: DeskStore | None) -> list[dict[str, Any]]:
+    """Strategies on paper, as their journals tell while nothing runs."""
+    from watchhamster.backtest.paper import Paper, Trader, from_bytes
+    from watchhamster.engine.paper import record_of
+
+    found = []
+    for paper_id, content in ({} if desk is None else desk.papers()).items():
+        assert desk is not None
+        paper = msgspec.structs.replace(msgspec.json.decode(content, type=Paper), id=paper_id)
+        trader = Trader(paper, grid_of)
+        for entries in desk.read_journal(paper_id):
+            trader.live_again(from_bytes(entries))
+        found.append(record_of(paper, trader) | {"fills": msgspec.to_builtins(trader.fills)})
+    return found
+
+
+def _paper(desk: DeskStore | None, *, name: str) -> dict[str, Any]:
+    from watchhamster.engine.paper import unknown_paper
+
+    found = _papers(desk)
+    for record in found:
+        if record["strategy"] == name:
+            return record
+    raise unknown_paper(name, [record["strategy"] for record in found])
+
+
 READS: Final[Mapping[str, Callable[..., Any]]] = {
     "alert.rules": _rules,
     "alert.list": _alerts,
@@ -921,6 +947,40 @@ async def _add_trials(services: Services, engine: Engine | None, *, search: str,
     await services.desk.add_trials(search, msgspec.convert(trials, list[Trial]))
 
 
+async def _start_paper(services: Services, engine: Engine | None, *, paper: dict[str, Any]) -> dict[str, Any]:
+    """Let a strategy trade on paper: an engine is needed for that."""
+    from watchhamster.backtest.paper import Paper  # the kernel comes with it
+
+    wanted = msgspec.convert(paper, Paper)
+    papers = _engine_of(engine).papers
+    for instrument in wanted.instruments:
+        await _engine_of(engine).find(instrument)
+    return papers.record((await papers.add(wanted)).name)
+
+
+async def _stop_paper(services: Services, engine: Engine | None, *, name: str) -> dict[str, Any]:
+    if engine is not None:
+        return await engine.papers.remove(name)
+    record = _paper(services.desk, name=name)
+    await services.desk.remove_paper(record["id"])
+    return record
+
+
+async def _show_paper(services: Services, engine: Engine | None, *, name: str, after: int = 0) -> dict[str, Any]:
+    """A strategy on paper as it is now, with its fills from a number on."""
+    return _engine_of(engine).papers.record(name, after)
+
+
+async def _list_papers(services: Services, engine: Engine | None) -> list[dict[str, Any]]:
+    return _engine_of(engine).papers.records()
+
+
+def _engine_of(engine: Engine | None) -> Engine:
+    if engine is None:
+        raise Unavailable("no_owner", Text("Nothing runs in this home."), Text("Start it first: watchhamster run."))
+    return engine
+
+
 @asynccontextmanager
 async def _outbox(services: Services, engine: Engine | None) -> AsyncIterator[Outbox]:
     """The running engine's outbox, or one for this command only."""
@@ -1011,9 +1071,42 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "run.remove": _remove_run,
     "search.save": _save_search,
     "search.add": _add_trials,
+    "trade.start": _start_paper,
+    "trade.stop": _stop_paper,
+    "trade.show": _show_paper,
+    "trade.list": _list_papers,
     "status": _status,
     "show": _show,
 }
+
+
+# ---------------------------------------------------------------- on paper
+
+
+async def papers(home: Home) -> list[dict[str, Any]]:
+    """Every strategy that trades on paper: of what runs in this home, or as their journals tell."""
+    try:
+        return await ask(home, "trade.list")  # type: ignore[no-any-return]
+    except Unavailable as error:
+        if error.code != "no_owner":
+            raise
+    if not home.desk_db.exists():
+        return []
+    with reading_desk(home) as desk:
+        return _papers(desk)
+
+
+async def paper(home: Home, name: str) -> dict[str, Any]:
+    """One of them, with its fills. Raises `UsageError` (`unknown_paper`)."""
+    try:
+        return await ask(home, "trade.show", name=name)  # type: ignore[no-any-return]
+    except Unavailable as error:
+        if error.code != "no_owner":
+            raise
+    if not home.desk_db.exists():
+        return _paper(None, name=name)
+    with reading_desk(home) as desk:
+        return _paper(desk, name=name)
 
 
 # ---------------------------------------------------------------- status

@@ -22,6 +22,7 @@ import numpy as np
 from watchhamster import __version__, commands
 from watchhamster.backtest import foreign
 from watchhamster.backtest.metrics import Metrics, measure
+from watchhamster.backtest.paper import Paper
 from watchhamster.backtest.results import Result
 from watchhamster.backtest.run import History, InstrumentRules, Plan, backtest, close_times, traded
 from watchhamster.backtest.strategy import Strategy, read
@@ -419,6 +420,54 @@ def rules_of(name: str) -> InstrumentRules:
     info = venue_named(venue).described(symbol)
     return InstrumentRules(
         steps=info.steps, least_total=info.least_total, maker_percent=fee, taker_percent=fee, shortable=False
+    )
+
+
+def on_paper(
+    home: Home,
+    source: Source,
+    instruments: Sequence[str],
+    timeframe: str | None,
+    cash: float,
+    parameters: Mapping[str, float],
+    first_bar_ns: int | None = None,
+    channels: Sequence[str] = ("desktop", "inbox"),
+) -> Paper:
+    """A strategy as it is to trade on paper, with the costs and rules that its backtest would have.
+
+    Raises `UsageError` for what makes no sense.
+    """
+    library = commands.library_of(home)
+    document = source.document(library)
+    names = tuple(dict.fromkeys(instrument_of(*split_instrument(name, "upbit")) for name in instruments))
+    frame = timeframe or document.timeframe
+    if not names:
+        raise UsageError(
+            "no_instrument", Text("Which instrument is it to trade?"), Text("Say --instrument upbit:KRW-BTC.")
+        )
+    if frame is None:
+        raise UsageError(
+            "bad_timeframe",
+            Text("The strategy {name} names no timeframe.", {"name": document.name}),
+            Text("Say one: --timeframe 1h."),
+        )
+    if not 0 < cash < 1e15:
+        raise UsageError(
+            "bad_cash", Text("A run cannot begin with {cash}.", {"cash": f"{cash:g}"}), Text("Give it some money.")
+        )
+    document.resolve(parameters)
+    return Paper(
+        name=document.name,
+        text=source.text,
+        instruments=names,
+        timeframe=timeframe_of(frame).name,
+        cash=cash,
+        parameters=dict(parameters),
+        rules={name: rules_of(name) for name in names},
+        formulas=dict(library.definitions),
+        zone=_sessions(commands.grid_of(names[0])) or "UTC",
+        channels=tuple(channels),
+        first_bar_ns=first_bar_ns,
     )
 
 

@@ -111,8 +111,12 @@ def _family(word: str) -> ModuleType:
             from watchhamster.cli import lab
 
             return lab
+        case "trade":
+            from watchhamster.cli import trade
+
+            return trade
         case _:
-            families = [_family(each) for each in ("run", "ticker", "data", "formula", "alert", "backtest")]
+            families = [_family(each) for each in ("run", "ticker", "data", "formula", "alert", "backtest", "trade")]
             return families[0]
 
 

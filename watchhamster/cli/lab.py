@@ -131,12 +131,12 @@ def _request(
         until_ns=until,
         first_bar_ns=None if first_bar is None else moment_of(first_bar),
         cash=cash,
-        parameters=dict(map(_setting, given or ())),
+        parameters=dict(map(setting_of, given or ())),
         close_at_end=close_at_end,
     )
 
 
-def _setting(text: str) -> tuple[str, float]:
+def setting_of(text: str) -> tuple[str, float]:
     """`fast=5`."""
     name, _equals, value = text.partition("=")
     try:

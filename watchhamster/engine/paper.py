@@ -88,6 +88,7 @@ class _Running:
         self.trader: Trader | None = None  # None: its journal is being read
         self.behind = True  # bars are missing, and on their way
         self.busy = False
+        self.since_ns: int | None = None  # where it is to begin, once its history is there
         self.known: dict[str, int] = {}  # instrument -> up to when its bars have come
         self.unwritten: deque[Judged] = deque()
         self.entries = 0  # of the journal
@@ -151,6 +152,7 @@ class Papers:
         """
         from watchhamster.backtest.paper import Trader
 
+        self.load()
         known = next((one.paper for one in self._running.values() if one.paper.name == paper.name), None)
         if known is not None:
             if _same(known, paper):
@@ -275,7 +277,8 @@ class Papers:
         now_ns = self._clock.now_ns()
         until = {n: max(markets.grid(n).settled_ns(frame, now_ns), built[n] or 0) for n in trader.names}
         if trader.account is None:
-            return await self._begin(one, trader, max(until.values()))
+            one.since_ns = one.since_ns or max(until.values())
+            return await self._begin(one, trader, one.since_ns)
         for name in trader.names:
             bars, until_ns = await markets.past(name, frame, trader.next_ns, until[name])
             whole_ns = max(markets.whole_since_ns(name) or 0, built[name] or 0)
@@ -391,7 +394,7 @@ class Papers:
         for one in self._running.values():
             if one.paper.name == name:
                 fills = [] if one.trader is None else one.trader.fills[fills_after : self._kept(one)]
-                return self._record(one) | {"new_fills": msgspec.to_builtins(fills)}
+                return self._record(one) | {"fills": msgspec.to_builtins(fills)}
         raise unknown_paper(name, [one.paper.name for one in self._running.values()])
 
     @staticmethod
@@ -401,31 +404,10 @@ class Papers:
         return one.unwritten[0].first_fill if one.unwritten else len(one.trader.fills)
 
     def _record(self, one: _Running) -> dict[str, Any]:
-        paper, trader = one.paper, one.trader
-        begun = trader is not None and trader.account is not None
-        account = trader.account if trader is not None else None
-        equity = paper.cash if account is None else account.equity
-        return {
-            "kind": "paper",
-            "id": paper.id,
-            "strategy": paper.name,
-            "state": "trading" if begun and not one.behind else "waiting",
-            "instruments": list(paper.instruments),
-            "timeframe": paper.timeframe,
-            "parameters": paper.parameters,
-            "since_ns": trader.since_ns if trader is not None and begun else None,
-            "first_bar_ns": trader.first_bar_ns if trader is not None and begun else None,
-            "judged_ns": None if trader is None else trader.judged_ns,
-            "bars": 0 if trader is None else trader.moments,
-            "fills": 0 if trader is None else self._kept(one),
-            "revised": 0 if trader is None else trader.revised,
-            "cash": paper.cash,
-            "equity": equity,
-            "profit_percent": (equity / paper.cash - 1.0) * 100.0,
-            "positions": [] if account is None else msgspec.to_builtins(account.positions),
-            "pending": [] if account is None else msgspec.to_builtins(account.pending),
-            "refused": [] if trader is None else msgspec.to_builtins(trader.refused),
-        }
+        record = record_of(one.paper, one.trader)
+        if one.trader is None or one.behind:
+            record["state"] = "waiting"
+        return record | {"fill_count": 0 if one.trader is None else self._kept(one)}
 
     def status(self) -> list[StatusNode]:
         """The branch of the tree; none where nothing trades on paper."""
@@ -445,7 +427,7 @@ class Papers:
             for held in record["positions"]
         ]
         detail = Text(
-            "{profit} %, {fills} fills", {"profit": _signed(record["profit_percent"]), "fills": record["fills"]}
+            "{profit} %, {fills} fills", {"profit": _signed(record["profit_percent"]), "fills": record["fill_count"]}
         )
         if one.trouble is not None:
             lamp, detail = "critical" if one.unwritten else "warning", one.trouble
@@ -453,6 +435,40 @@ class Papers:
             lamp, detail = "pending", Text("waiting for history")
         label = f"{one.paper.name} · {one.paper.timeframe}"
         return node(label, lamp, *positions, value=round(record["equity"], 2), detail=detail)
+
+
+def record_of(paper: Paper, trader: Trader | None) -> dict[str, Any]:
+    """A strategy on paper for scripts: how far it is, what it holds and what that is worth."""
+    account = None if trader is None else trader.account
+    if trader is None or account is None:
+        begun: dict[str, Any] = dict.fromkeys(("since_ns", "first_bar_ns", "judged_ns"))
+        begun |= {"bars": 0, "fill_count": 0, "revised": 0, "positions": [], "pending": [], "refused": []}
+    else:
+        begun = {
+            "since_ns": trader.since_ns,
+            "first_bar_ns": trader.first_bar_ns,
+            "judged_ns": trader.judged_ns,
+            "bars": trader.moments,
+            "fill_count": len(trader.fills),
+            "revised": trader.revised,
+            "positions": msgspec.to_builtins(account.positions),
+            "pending": msgspec.to_builtins(account.pending),
+            "refused": msgspec.to_builtins(trader.refused),
+        }
+    equity = paper.cash if account is None else account.equity
+    return {
+        "kind": "paper",
+        "id": paper.id,
+        "strategy": paper.name,
+        "state": "trading",
+        "instruments": list(paper.instruments),
+        "timeframe": paper.timeframe,
+        "parameters": paper.parameters,
+        "cash": paper.cash,
+        "equity": equity,
+        "profit_percent": (equity / paper.cash - 1.0) * 100.0,
+        **begun,
+    }
 
 
 def _position(held: Mapping[str, Any]) -> Text:

@@ -705,10 +705,14 @@ class DeskStore:
         """Forget one with its journal; the alerts about its fills stay."""
         await self._write(lambda connection: connection.execute(_paper.delete().where(_paper.c.id == paper_id)))
 
-    async def journal(self, paper_id: int) -> list[bytes]:
+    def read_journal(self, paper_id: int) -> list[bytes]:
         """What one has lived through, in its order."""
         query = sa.select(_journal.c.content).where(_journal.c.paper == paper_id).order_by(_journal.c.number)
-        return await self._db.read(lambda: [row[0] for row in self._rows(query)])
+        return [row[0] for row in self._rows(query)]
+
+    async def journal(self, paper_id: int) -> list[bytes]:
+        """The same, for who must not wait: it may be long."""
+        return await self._db.read(lambda: self.read_journal(paper_id))
 
     async def add_journal(self, paper_id: int, number: int, content: bytes) -> None:
         """Go on with a journal: `number` is that of the entry. One that is there already stays as it was."""
