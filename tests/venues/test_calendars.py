@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import pickle
 
 import pytest
 
@@ -36,3 +37,8 @@ def test_the_user_may_say_otherwise() -> None:
 def test_markets_without_a_list_close_for_no_day() -> None:
     assert closed_days("24/7", 2026) == {} and closed_days("XNYS", 2026)[dt.date(2026, 12, 25)] == "Christmas Day"
     assert all(calendar_of(code).market is market for code, market in MARKETS.items())
+
+
+def test_a_calendar_goes_to_another_process() -> None:
+    calendar = pickle.loads(pickle.dumps(calendar_of("XNYS")))
+    assert calendar.regular(dt.date(2026, 7, 2)) and not calendar.regular(dt.date(2026, 7, 3))

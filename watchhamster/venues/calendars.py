@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from typing import Final
 
@@ -20,7 +20,7 @@ _LISTS: Final = {"XNYS": "XNYS", "XKRX": "XKRX", "XLON": "XLON", "XETR": "XETR",
 
 def calendar_of(code: str, overrides: Mapping[dt.date, Hours] | None = None) -> Calendar:
     """A new calendar of a market of `core.sessions.MARKETS`. Raises `KeyError` for another code."""
-    return Calendar(MARKETS[code], lambda year: closed_days(code, year), overrides)
+    return Calendar(MARKETS[code], partial(closed_days, code), overrides)  # not a lambda: it goes to workers
 
 
 @lru_cache(maxsize=512)
