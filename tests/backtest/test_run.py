@@ -395,7 +395,7 @@ def test_bars_without_trades_are_passed_over() -> None:
     assert backtest(DOCUMENTS["cross"], {BTC: silent}, cash=1000).fills
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     name=st.sampled_from([name for name in DOCUMENTS if "short" not in str(DOCUMENTS[name].entry.short)]),
     seed=st.integers(0, 10_000),

@@ -246,7 +246,7 @@ def test_a_timeframe_the_venue_lacks_is_folded_from_the_largest_that_fits(networ
     with_past(main)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(pieces=st.lists(st.tuples(st.integers(0, 400), st.integers(1, 200)), min_size=1, max_size=6))
 def test_any_order_of_requests_gives_the_same_history(pieces: list[tuple[int, int]]) -> None:
     async def main(past: Past, clock: VirtualClock) -> None:

@@ -36,7 +36,7 @@ calls = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(calls=calls, count=st.integers(1, 12), seconds=st.sampled_from([0.5, 1.0, 3.0]))
 def test_no_window_as_the_venue_sees_it_holds_more_than_the_quota(
     calls: list[tuple[float, Priority, float, float]], count: int, seconds: float
@@ -259,7 +259,7 @@ def test_a_full_line_refuses_the_newcomer_or_someone_less_urgent() -> None:
 
 
 @given(cancel_after=st.lists(st.floats(0, 3), min_size=1, max_size=20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_callers_who_give_up_leave_no_slot_behind(cancel_after: list[float]) -> None:
     async def main(clock: VirtualClock) -> None:
         limiter = Limiter(clock, {"g": Quota(2)})

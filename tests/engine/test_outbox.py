@@ -627,7 +627,7 @@ def test_the_clock_set_back_or_a_sleep_delays_nothing_for_ever() -> None:
     run(main)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.sampled_from(["ok", "retry", "doubt", "permanent", "crash"]), max_size=12),
     st.integers(1, 4),

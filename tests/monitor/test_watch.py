@@ -296,7 +296,7 @@ def of(firing: Firing) -> tuple[object, ...]:
     return (firing.fired_ns, firing.price, firing.resolved_ns, firing.values)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, suppress_health_check=list(HealthCheck))
 @given(conditions, hostile_bars(), st.integers(0, 20), st.sampled_from([0, 60, 150]), st.sampled_from([0, 200]))
 def test_live_fires_as_replay_does(text: str, bars: Bars, start: int, for_s: float, cooldown_s: float) -> None:
     tried = rule(text, for_s=for_s, cooldown_s=cooldown_s)
@@ -310,7 +310,7 @@ def test_live_fires_as_replay_does(text: str, bars: Bars, start: int, for_s: flo
     assert as_firings(alerts) == [of(f) for f in found.firings]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     st.lists(st.integers(8, 12), min_size=1, max_size=25),
     st.randoms(use_true_random=False),
@@ -379,7 +379,7 @@ def test_a_mute_feed_is_told_at_once_and_one_carried_by_rest_is_not_down() -> No
     assert down.resolved_ns is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["live", "stale", "reconnecting", "fallback", "recovered"]), st.integers(1, 30)),

@@ -234,7 +234,7 @@ def test_trades_excite_each_other_and_quiet_coins_have_quiet_minutes() -> None:
 
 
 @given(st.sampled_from(SYMBOLS), st.integers(0, 3 * DAY_MS), st.sampled_from([1, 5, 30]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_book_is_never_crossed_and_the_next_trade_is_at_its_best_level(symbol: str, ms: int, count: int) -> None:
     listing = BY_SYMBOL[symbol]
     now_ns = ((DAY - 3) * DAY_MS + ms) * MS

@@ -152,7 +152,7 @@ def plain(bars: Iterable[Bar]) -> list[tuple[float | None, ...]]:
 
 
 @given(st.sampled_from(SYMBOLS), st.integers(0, 24 * 3600 * 1000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_at_any_moment_every_interval_adds_up_to_the_session(symbol: str, into_ms: int) -> None:
     share = STOCKS.share(symbol)
     session = session_of(share.market, DAY)

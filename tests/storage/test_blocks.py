@@ -30,7 +30,7 @@ def columns(draw: st.DrawFn) -> Columns:
     return Columns(times, np.concatenate((prices, volumes)), origins)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(columns())
 def test_every_bit_comes_back(given: Columns) -> None:
     codec, data = encode(given)
@@ -57,7 +57,7 @@ def test_absent_volumes_cost_almost_nothing() -> None:
     assert len(data) < 4000
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.binary(max_size=200), st.integers(0, 5), st.integers(0, 30))
 def test_other_bytes_are_refused_and_nothing_worse(data: bytes, codec: int, count: int) -> None:
     try:
@@ -76,7 +76,7 @@ def _times(*opens: int, mark: float = 0.0) -> Columns:
 
 
 @pytest.mark.parametrize("capacity", [0, 3, 100])
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     base=st.lists(st.integers(0, 30), unique=True).map(sorted),
     tops=st.lists(st.lists(st.integers(0, 30), unique=True).map(sorted), max_size=3),

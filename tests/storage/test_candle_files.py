@@ -248,7 +248,7 @@ _price = st.floats(1e-9, 1e12)
 _size = st.one_of(st.none(), st.floats(0, 1e12))
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(_price, _price, _size, _size), min_size=1, max_size=20))
 def test_what_goes_out_comes_in_the_same(
     tmp_path: Path, rows: list[tuple[float, float, float | None, float | None]]

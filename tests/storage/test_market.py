@@ -413,7 +413,7 @@ def test_history_goes_by_days_and_by_size(store: MarketStore, clock: FixedClock)
     assert everything(store)[0].open_ns == at("2025-12-24 00:00")  # the last seven days stay
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20), st.lists(st.integers(0, 59), max_size=8)), max_size=6)
 )

@@ -76,14 +76,14 @@ view = st.tuples(st.floats(-50, 3100), st.floats(0.5, 4000), st.integers(1, 300)
 
 
 @given(series, view)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_frame_equals_a_plain_loop(candles: dict[int, Row], at: tuple[float, float, int]) -> None:
     first, span, width = at
     _check(_pyramid(candles), candles, first, first + span, width)
 
 
 @given(series, st.lists(st.tuples(slots, st.integers(0, 10**6).map(_row)), max_size=60), view)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_candles_put_one_by_one_equal_a_fresh_build(
     candles: dict[int, Row], puts: list[tuple[int, Row]], at: tuple[float, float, int]
 ) -> None:
@@ -98,7 +98,7 @@ def test_candles_put_one_by_one_equal_a_fresh_build(
 
 
 @given(series, st.lists(series, max_size=6), view)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_history_added_in_pieces_equals_a_fresh_build(
     candles: dict[int, Row], pieces: list[dict[int, Row]], at: tuple[float, float, int]
 ) -> None:
@@ -166,7 +166,7 @@ def test_memory_follows_the_candles_and_not_the_time_between_them() -> None:
 
 @pytest.mark.parametrize("name", ["1s", "1m", "4h", "1d", "1w", "1M", "3M", "1y"])
 @given(ns=st.integers(-(10**18), 4 * 10**18))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_slots_are_the_timeframe_s_own_places(name: str, ns: int) -> None:
     frame = timeframe(name)
     slots = Slots(frame)

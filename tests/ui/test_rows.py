@@ -148,7 +148,7 @@ names = st.lists(st.sampled_from("abcdefghij"), unique=True, max_size=10)
 
 
 @given(st.lists(st.tuples(names, st.booleans()), max_size=6), st.sampled_from("abcdef"))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_selection_stays_with_its_row(view: RowView, changes: list[tuple[list[str], bool]], chosen: str) -> None:
     view.sort_by(None)
     view.set_rows([(name, _row(name)) for name in "abcdef"])

@@ -88,7 +88,7 @@ def test_a_moment_in_a_pause_lies_between_two_slots() -> None:
     assert lunch.at(ns("2025-11-20 12:30", ZoneInfo("Asia/Tokyo"))) == lunch.at(ns("2025-11-20 11:25", lunch.zone)) + 1  # type: ignore[arg-type]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     name=st.sampled_from(["1m", "5m", "1h", "4h", "1d", "1w"]),
     market=st.sampled_from(["XNYS", "XKRX", "XTKS", "XLON", "CME", "FX", "24/7"]),
