@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 EXAMPLES: Final = RESOURCES / "strategies"
 FINER_MOST: Final = 3_000_000  # shorter bars that are looked at inside of longer ones
 STRESS_BARS: Final = 400_000  # bars that a single run is tried again on before it is judged
+TEXT_READ_MOST: Final = 4_000_000
 PYTHON_S: Final = 60.0
 PYTHON_MB: Final = 1000.0
 TRIALS_AT_ONCE: Final = 16  # that fit into one message to the owner of the home
@@ -101,7 +102,8 @@ def source_of(home: Home, word: str) -> Source:
 def text_of(path: Path) -> str:
     """What a strategy's file says. Raises `UsageError` (`no_file`)."""
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8-sig") as file:
+            return file.read(TEXT_READ_MOST)  # a document is refused long before that
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else Text("it is not text")
         raise UsageError(

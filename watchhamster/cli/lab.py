@@ -473,8 +473,9 @@ def strategy_list(
         if as_json:
             emit(row)
         else:
-            version = "" if row["version"] is None else f"{row['version']:>4}  {iso(row['saved_ns'])}"
-            print(f"{_left(row['name'], 24)}  {version}  {row['error'] or row['description']}")
+            version = "" if row["version"] is None else f"{row['version']:>4}  {iso(row['saved_ns'])[:16]}"
+            print(f"{_left(row['name'], 24)}  {version}".rstrip())
+            print(f"    {row['error'] or row['description']}")
     if not rows and not as_json:
         note(_("No strategy is stored. watchhamster strategy list --examples shows some to begin with."))
 
@@ -553,7 +554,7 @@ def strategy_export(
     out: Annotated[Path | None, typer.Option("--out", help="A file; stdout if absent.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a strategy's document, byte for byte as it was imported."""
+    """Write a strategy's document, as it was imported."""
     source = lab.stored_strategy(home(), name)
     if out is not None:
         lab.write_text(out, source.text)
