@@ -266,7 +266,10 @@ async def _engine(
         from watchhamster.workshop import Workshop  # the kernel comes with it, which few sessions need
 
         workshop = Workshop(
-            services.home, lambda name, values: perform(name, values, services, engine), settings.language
+            services.home,
+            services.desk,
+            lambda name, values: perform(name, values, services, engine),
+            settings.language,
         )
         leave.push_async_callback(workshop.close)
         return workshop

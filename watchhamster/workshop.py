@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from watchhamster import commands, lab
+from watchhamster import lab
 from watchhamster.backtest.breakdown import trades_table
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
 from watchhamster.engine.bench import Offer, Outcome, Past, Quest, Stage, Treasure, Wanted
 from watchhamster.engine.workers import WorkerPool
+from watchhamster.formula import LIBRARY_KEY, Library
 from watchhamster.settings import Home, load_translations
-from watchhamster.storage.desk import StoredRun
+from watchhamster.storage.desk import DeskStore, StoredRun
 
 if TYPE_CHECKING:
     from watchhamster.backtest.trials import Trial
@@ -34,13 +35,13 @@ KEPT_MOST: Final = 2  # runs that the worker remembers
 
 
 class Workshop:
-    """Fills `engine.bench.Bench` for one home; `answer` performs commands on its open files.
+    """Fills `engine.bench.Bench` for one home, whose rows are open; `answer` performs commands on them.
 
     `language()` is the code of the one that reports are written in.
     """
 
-    def __init__(self, home: Home, answer: Answer, language: Callable[[], str]) -> None:
-        self._home, self._answer, self._language = home, answer, language
+    def __init__(self, home: Home, desk: DeskStore, answer: Answer, language: Callable[[], str]) -> None:
+        self._home, self._desk, self._answer, self._language = home, desk, answer, language
         self._pool: WorkerPool | None = None
         self._stop = threading.Event()
 
@@ -57,8 +58,10 @@ class Workshop:
         return await asyncio.to_thread(self._offers)
 
     def _offers(self) -> list[Offer]:
-        library = commands.library_of(self._home)
-        found = [(one.name, one.text, one.version) for one in lab.strategies(self._home)]
+        library = Library.stored(self._desk.get(LIBRARY_KEY))
+        found: list[tuple[str, str, int | None]] = [
+            (one.name, one.text, one.version) for one in self._desk.strategies()
+        ]
         known = {name for name, _text, _version in found}
         examples = [path for path in sorted(lab.EXAMPLES.glob("*.toml")) if path.stem not in known]
         found += [(path.stem, path.read_text(encoding="utf-8"), None) for path in examples]
@@ -77,22 +80,23 @@ class Workshop:
         """Run it on what is stored, judge it, keep it."""
         made, trust = await self._work(_run, self._home.root, _request(wanted), on_progress=on_stage)
         kept = await self._answer("run.save", {"run": msgspec.to_builtins(made.record)})
-        return made.outcome(int(kept["id"]), trust)
+        outcome: Outcome = made.outcome(int(kept["id"]), trust)
+        return outcome
 
     async def repeat(self, run_id: int) -> Outcome:
         """A kept run, run again; refused where it does not come out the same."""
-        kept = await asyncio.to_thread(lab.kept_run, self._home, run_id)
+        kept = self._desk.run(run_id)
         made, trust = await self._work(_repeat, self._home.root, kept)
-        return msgspec.structs.replace(made.outcome(run_id, trust), made_ns=kept.made_ns, notes=kept.notes)
+        outcome: Outcome = made.outcome(run_id, trust)
+        return msgspec.structs.replace(outcome, made_ns=kept.made_ns, notes=kept.notes)
 
     async def past(self, count: int) -> list[Past]:
         """The last runs, newest first."""
-        runs = await asyncio.to_thread(lab.runs, self._home, count)
-        return [_past(run) for run in reversed(runs)]
+        return [_past(run) for run in reversed(self._desk.runs(count))]
 
     async def annotate(self, run_id: int, notes: str) -> None:
         """Write a person's remark on a run."""
-        kept = await asyncio.to_thread(lab.kept_run, self._home, run_id)
+        kept = self._desk.run(run_id)
         changed = msgspec.structs.replace(kept, notes=notes)
         await self._answer("run.save", {"run": msgspec.to_builtins(changed)})
 
@@ -107,7 +111,7 @@ class Workshop:
         if path is None:
             path = self._home.root / "reports" / f"run-{outcome.id}.html"
             await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
-        kept = await asyncio.to_thread(lab.kept_run, self._home, outcome.id)
+        kept = self._desk.run(outcome.id)
         await self._work(_report, self._home.root, kept, path, self._language())
         return path
 

@@ -94,6 +94,7 @@ class FakeEngine:
         self.muted_until_ns: int | None = None
         self.asked: list[tuple[Any, ...]] = []
         self.stopped = False
+        self.bench: Any = None  # opens the laboratory, where a test gives one
         self.on_show: Callable[[], None] | None = None
         self.on_notify: Callable[[str, str], bool] | None = None
         self.found: dict[str, list[InstrumentInfo]] = {}  # what venues that are searched find

@@ -44,6 +44,11 @@ def named(instrument: str, info: InstrumentInfo | None) -> str:
     return names.get(_code) or names.get("en") or instrument.partition(":")[2]
 
 
+def language() -> str:
+    """The code of the language in use."""
+    return _code
+
+
 def switch_language(app: QApplication, language: str = "auto") -> str:
     """Speak a language everywhere (our catalogue, Qt's own dialogs, dates, every open window) and return its code."""
     global _code, _qt

@@ -38,6 +38,7 @@ from watchhamster.ui.chart import ChartView, Mark, PriceLine
 from watchhamster.ui.desk import DeskPage, Journal, dock_title
 from watchhamster.ui.finder import Choice
 from watchhamster.ui.inbox import AlertBook, AlertList, AlertsPage
+from watchhamster.ui.lab_page import LabPage
 from watchhamster.ui.language import named, switch_language
 from watchhamster.ui.lookup import Lookup
 from watchhamster.ui.market import unit_of
@@ -123,11 +124,14 @@ class Session(QObject):
         self.desk.dock("journal").put_into_head(self.journal.tabs)
         self.desk.dock("watch-list").add_tool("plus", lambda: _("Add an instrument…"), self._search_to_add)
         self.alerts_page = AlertsPage(self.rules, self.alerts, engine, errands)
+        self.lab = LabPage(engine, errands, self.lookup, self.zone, simulated=self._simulated())
+        self.lab.with_caution = self._with_caution
         self.system = SystemPage(engine, self.bridge, self.system_log)
         for name, page in (
             ("desk", self.desk),
             ("watch", self.tree),
             ("alerts", self.alerts_page),
+            ("lab", self.lab),
             ("system", self.system),
         ):
             shell.add_page(name, page)
@@ -711,6 +715,7 @@ class Session(QObject):
         shell.top.timeframe_chosen.connect(self.choose_timeframe)
         shell.status.clicked.connect(self._status_clicked)
         shell.page_changed.connect(lambda _name: self.slow_beat())
+        shell.page_changed.connect(lambda name: self.lab.open(self.instrument) if name == "lab" else None)
         shell.hidden_to_tray.connect(self._hidden)
         self.settings.restored.connect(self.started)
         tray = self.tray
@@ -990,6 +995,9 @@ class Session(QObject):
             self.shell.go("watch")
         elif page in ("alerts", "system", "settings"):
             self.shell.go(page)
+        elif page == "lab":
+            self.shell.go("lab")
+            await self.lab.pose()
         elif page == "rule-form":
             form = self.rules.edit(None)
             form.name.setText(_("Golden cross"))

@@ -50,7 +50,7 @@ from watchhamster.ui.finder import Choice, Finder, Palette
 from watchhamster.ui.language import Translated
 
 log = logging.getLogger("watchhamster.ui")
-PAGES = ("desk", "watch", "alerts", "system", "settings")
+PAGES = ("desk", "watch", "alerts", "lab", "system", "settings")
 TIMEFRAMES = ("1m", "5m", "15m", "1h", "4h", "1d", "1w")
 MESSAGE_S = 8
 UNDO_S = 10
@@ -62,6 +62,7 @@ def page_title(page: str) -> str:
         "desk": pgettext("page", "Desk"),
         "watch": pgettext("page", "Watch"),
         "alerts": pgettext("page", "Alerts"),
+        "lab": pgettext("page", "Lab"),
         "system": pgettext("page", "System"),
         "settings": pgettext("page", "Settings"),
     }[page]

@@ -335,6 +335,7 @@ def pages() -> list[tuple[str, str]]:
         ("order-book", _("Order book")),
         ("status", _("Status tree")),
         ("alerts", _("Alerts")),
+        ("lab", _("Lab: a strategy run on history")),
         ("rule-form", _("The form of a rule")),
         ("settings", pgettext("page", "Settings")),
         ("away", _("What happened while you were away")),
