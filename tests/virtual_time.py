@@ -99,37 +99,40 @@ class VirtualClock:
 
 
 class LeapingClock:
-    """The `Clock` for real sockets: a little faster than the machine's, and set ahead when a test is ready for it.
+    """The `Clock` for real sockets: faster than the machine's, and set ahead when a test is ready for it.
 
-    So no machine is too slow for a test, and none waits for a minute to pass. Whoever sleeps through a leap wakes.
+    So no machine is too slow for a test, and none waits for a minute to pass. Time passes only while somebody waits for
+    it, at most `_STEP_S` at once: a stall of the machine, which at this speed were a computer that slept, is none.
+    Whoever sleeps through a leap wakes.
     """
+
+    _STEP_S = 0.5
+    _LOOK_S = 0.02  # of the machine's time, for a leap tells nobody
 
     def __init__(self, start_ns: int, speed: float = 3.0) -> None:
         self._start_ns = start_ns
         self._speed = speed
-        self._began = time.monotonic()
-        self._ahead = 0.0
+        self._at_s = 0.0
+        self._looked_at = time.monotonic()
 
     def now_ns(self) -> int:
-        return self._start_ns + int(self.monotonic() * 1e9)
+        return self._start_ns + int(self._at_s * 1e9)
 
     def monotonic(self) -> float:
-        return (time.monotonic() - self._began) * self._speed + self._ahead
+        return self._at_s
 
     async def sleep(self, seconds: float) -> None:
-        until = self.monotonic() + seconds
+        until_s = self._at_s + seconds
         await asyncio.sleep(0)
-        while (left := until - self.monotonic()) > 0:  # noqa: ASYNC110 - a leap tells nobody
-            await asyncio.sleep(min(left / self._speed, 0.05))
-
-    def pace(self, speed: float) -> None:
-        """Go on at another speed: where stalls of a busy machine must not look like sleep."""
-        self._ahead, self._began = self.monotonic(), time.monotonic()
-        self._speed = speed
+        while (left_s := until_s - self._at_s) > 0:
+            await asyncio.sleep(min(left_s / self._speed, self._LOOK_S))
+            now = time.monotonic()
+            self._at_s += min((now - self._looked_at) * self._speed, self._STEP_S)
+            self._looked_at = now
 
     def leap(self, at_ns: int) -> None:
         """Be at this moment, unless it has passed."""
-        self._ahead += max(0.0, (at_ns - self.now_ns()) / 1e9)
+        self._at_s += max(0.0, (at_ns - self.now_ns()) / 1e9)
 
 
 def run(main: Callable[[VirtualClock], Awaitable[T]]) -> T:

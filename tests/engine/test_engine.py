@@ -160,7 +160,6 @@ async def live_through(faults: str, home: Home) -> None:
             await pass_by(clock, since_ns + MINUTE_NS + 10 * SECOND_NS)
             simulator.exchange.faults.clear()
             await pass_by(clock, since_ns + 2 * MINUTE_NS)
-            clock.pace(4.0)
 
             async def unknown() -> list[object]:
                 found = [await engine.coverage(i, f, since_ns, since_ns + 2 * MINUTE_NS) for i, f in series]
@@ -211,7 +210,7 @@ async def test_what_was_not_on_air_is_filled_once_the_venue_is_there(home: Home)
 async def test_a_price_alert_goes_out_once_as_a_row_and_then_a_message(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = ScaledClock(START_NS, SPEED)
+    clock = LeapingClock(START_NS, SPEED)
     passphrase, ours = os.pipe()
     os.write(ours, b"open sesame\n")
     os.close(ours)
@@ -264,7 +263,7 @@ def webhook(url: str) -> dict[str, object]:
 
 async def test_a_rule_fires_live_as_it_does_on_history(home: Home) -> None:
     """`for`, cooldown and a restart in the middle: the firings are those of the same rule over the stored bars."""
-    clock = ScaledClock(START_NS, SPEED)
+    clock = LeapingClock(START_NS, SPEED)
     rule = Rule(
         name="above its mean",
         formula="close >= sma(close, 3)",
@@ -321,7 +320,7 @@ async def test_what_happened_while_it_was_off_is_told_late_and_reported(home: Ho
 
 async def test_a_mute_market_is_called_so_and_back_again(home: Home) -> None:
     """The feed is watched itself: its alert fires and is resolved, and the tree says what is wrong."""
-    clock = ScaledClock(START_NS, SPEED)
+    clock = LeapingClock(START_NS, SPEED)
     async with exchange(clock, 8.0) as simulator, watching(home, simulator, BUSY) as engine:
         await until(lambda: engine.metrics().feeds["upbit"] == "live")
         simulator.exchange.faults.set("hang:all,mute")
