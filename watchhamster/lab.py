@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from watchhamster.engine.lab import Progress
 
 EXAMPLES: Final = RESOURCES / "strategies"
-FINER_MOST: Final = 3_000_000  # shorter bars that are looked at inside of longer ones
+FINER_MOST: Final = 1_000_000  # shorter bars that are looked at inside of longer ones
 STRESS_BARS: Final = 400_000  # bars that a single run is tried again on before it is judged
 TEXT_READ_MOST: Final = 4_000_000
 PYTHON_S: Final = 60.0
@@ -369,7 +369,9 @@ def _holes(spans: Sequence[Span], opens: Ints, frame: Timeframe, grid: Grid) -> 
 
 def _begun(bars: Bars, since_ns: int | None, first_bar_ns: int | None, warm_up: int | None) -> Bars:
     """The bars from the first one that a run looks at."""
-    if since_ns is None or (warm_up is None and first_bar_ns is None):
+    if since_ns is None:
+        return bars if first_bar_ns is None else bars.slice(int(np.searchsorted(bars.open_ns, first_bar_ns)), len(bars))
+    if warm_up is None and first_bar_ns is None:
         return bars
     go = int(np.searchsorted(bars.open_ns, since_ns))
     first = max(0, go - (warm_up or 0))
@@ -506,8 +508,19 @@ class Run(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     def answer(self) -> dict[str, Any]:
         """The contract's object, but for `run` and the clock fields: equal inputs give equal ones."""
+        curve = self.result.curve
+        points = list(zip(curve.close_ns.tolist(), curve.equity.tolist(), strict=True))
+        return self._facts() | {"equity": points, "warnings": [str(warning) for warning in self.warnings]}
+
+    def hash(self) -> str:
+        """Of the answer."""
+        digest = hashlib.blake2b(msgspec.json.encode(self._facts()), digest_size=16)
+        digest.update(np.ascontiguousarray(self.result.curve.close_ns).data)
+        digest.update(np.ascontiguousarray(self.result.curve.equity).data)
+        return digest.hexdigest()
+
+    def _facts(self) -> dict[str, Any]:
         result = self.result
-        curve = result.curve
         return {
             "strategy": result.strategy,
             "instruments": list(result.instruments),
@@ -526,13 +539,7 @@ class Run(msgspec.Struct, frozen=True, eq=False, kw_only=True):
             "until_ns": result.until_ns,
             "cash": result.cash,
             "finer": dict(self.material.finer),
-            "equity": list(zip(curve.close_ns.tolist(), curve.equity.tolist(), strict=True)),
-            "warnings": [str(warning) for warning in self.warnings],
         }
-
-    def hash(self) -> str:
-        """Of the answer."""
-        return hashlib.blake2b(msgspec.json.encode(self.answer()), digest_size=16).hexdigest()
 
     def record(self) -> StoredRun:
         """What is kept of it."""

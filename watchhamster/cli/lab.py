@@ -244,7 +244,7 @@ def _show_run(run: lab.Run, number: int, trust: Trust | None) -> None:
         )
     if result.pending or result.refused:
         print(
-            _("{pending} orders wait, {refused} were refused").format(
+            _("Orders that still wait: {pending}; refused: {refused}").format(
                 pending=len(result.pending), refused=len(result.refused)
             )
         )
