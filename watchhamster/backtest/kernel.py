@@ -730,6 +730,14 @@ def _order(x: Numbers, tape: Numbers, b: int, side: float) -> None:
     x[ORDERS] += 1.0
 
 
+def _exit_of(asked: int) -> int:
+    """The first of the exits that a signal asks for."""
+    number = 0
+    while number < EXITS_MAX and not asked >> (number + FIRST_EXIT) & 1:
+        number += 1
+    return number
+
+
 def _decide(x: Numbers, tape: Numbers, b: int, signal: int) -> None:
     """What the instrument's closed bar means for its next one."""
     resting = x[b + ORDER] != 0.0
@@ -744,9 +752,7 @@ def _decide(x: Numbers, tape: Numbers, b: int, signal: int) -> None:
             why = int(x[b + OUT]) - 1  # one that the traded volume has cut goes on
             size = x[b + OUT_QTY]
         elif asked != 0:
-            number = 0
-            while not asked >> (number + FIRST_EXIT) & 1:
-                number += 1
+            number = _exit_of(asked)
             why = EXIT + number
             if x[P_SHARES + number] < 1.0:
                 part = _partly(x, b, x[b + ENTERED] * x[P_SHARES + number], x[b + CLOSE])
@@ -876,6 +882,29 @@ class Curve(NamedTuple):
     positions: Any
 
 
+def _called(signals: Any, mask: int, since: int, until: int) -> int:
+    """The first row from one on that signals something of a mask."""
+    while since < until and not int(signals[since]) & mask:
+        since += 1
+    return since
+
+
+def _mark(curve: Curve, closes: Any, cash: float, size: float, since: int, until: int, first: int) -> None:
+    """The curve of moments between which nothing fills; a moment's row is so many later."""
+    equities, investments, positions = curve
+    if size == 0.0:
+        for t in range(since, until):
+            equities[t] = cash
+            investments[t] = 0.0
+            positions[t] = 0
+        return
+    for t in range(since, until):
+        value = size * closes[t + first]
+        equities[t] = cash + value
+        investments[t] = value
+        positions[t] = 1
+
+
 def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Curve) -> int:
     """Live through moments; returns the first that was not, because the tape has no room for another one.
 
@@ -894,6 +923,9 @@ def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Cur
     atrs = len(atr) > 0
     scored = len(score) > 0
     finer = len(fine_from) > 0
+    first = rows[0] if until > 0 else 0  # one instrument has a bar at every moment
+    at_market = x[P_ORDER] == MARKET and x[P_VOLUME_SHARE] == 0.0
+    long_exits = int(x[P_LONG_EXITS])
     t = since
     while t < until:
         if x[TAPED] > full:
@@ -902,44 +934,70 @@ def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Cur
             b = BLOCKS
             cash = x[CASH]
             if x[b + BUSY] == IDLE:
-                while t < until and signals[rows[t]] == 0:
-                    equities[t] = cash
-                    investments[t] = 0.0
-                    positions[t] = 0
-                    t += 1
+                begun = t
+                t = _called(signals, LONG | SHORT, t + first, until + first) - first
+                _mark(curve, closes, cash, 0.0, begun, t, first)
                 x[EQUITY] = cash
                 x[INVESTED] = 0.0
+                if t + 1 < until and at_market:
+                    signal = int(signals[t + first])
+                    if signal & LONG and not signal & long_exits:
+                        _mark(curve, closes, cash, 0.0, t, t + 1, first)
+                        x[b + ROW] = t + first
+                        if atrs:
+                            x[b + ATR] = atr[t + first]
+                        _order(x, tape, b, 1.0)
+                        t += 1
+                        x[b + ROW] = t + first
+                        x[WORTH] = cash
+                        _enter(x, tape, b, _slipped(x, b, opens[t + first], 1.0), False, False)
+                        x[b + ROW] = NO_BAR
+                        _settle(x, b)
+                        continue
             elif x[b + BUSY] == CALM:
                 size = x[b + QTY]
                 mask = int(x[b + MASK])
-                ceiling = x[b + CEILING]
-                floor = x[b + FLOOR]
-                peak = x[b + PEAK]
                 begun = t
                 most = x[b + UNTIL] - x[b + HELD] - 1.0
                 end = until if most > until - t else t + int(most)
-                while t < end:
-                    j = rows[t]
-                    if low[j] <= floor or high[j] >= ceiling or (signals[j] != 0 and int(signals[j]) & mask):
-                        break
-                    if high[j] > peak:
-                        peak = high[j]
-                        if rising:
-                            x[b + PEAK] = peak
-                            level, why = _level(x, b, 1.0)
-                            floor = level if why >= 0 else 0.0
-                    value = size * closes[j]
-                    equities[t] = cash + value
-                    investments[t] = value
-                    positions[t] = 1
-                    t += 1
-                if t > begun:
+                ceiling = x[b + CEILING]
+                floor = x[b + FLOOR]
+                if guarded:
+                    peak = x[b + PEAK]
+                    while t < end:
+                        j = t + first
+                        if low[j] <= floor or high[j] >= ceiling or int(signals[j]) & mask:
+                            break
+                        if high[j] > peak:
+                            peak = high[j]
+                            if rising:
+                                x[b + PEAK] = peak
+                                level, why = _level(x, b, 1.0)
+                                floor = level if why >= 0 else 0.0
+                        t += 1
                     x[b + PEAK] = peak
                     x[b + FLOOR] = floor
+                else:
+                    t = _called(signals, mask, t + first, end + first) - first
+                if t > begun:
+                    _mark(curve, closes, cash, size, begun, t, first)
+                    x[b + FRESH] = 0.0
                     x[b + HELD] += t - begun
-                    x[b + LAST] = closes[rows[t - 1]]
+                    x[b + LAST] = closes[t + first - 1]
                     x[EQUITY] = equities[t - 1]
                     x[INVESTED] = investments[t - 1]
+                j = t + first
+                if t + 1 < end and at_market and low[j] > floor and high[j] < ceiling:
+                    asked = int(signals[j]) & mask & ~LONG
+                    number = _exit_of(asked)
+                    if asked and not asked & (SHORT | DELISTING) and x[P_SHARES + number] == 1.0:
+                        _mark(curve, closes, cash, size, t, t + 1, first)
+                        t += 1
+                        x[b + ROW] = t + first
+                        _leave(x, tape, b, size, _slipped(x, b, opens[t + first], -1.0), False, EXIT + number)
+                        x[b + ROW] = NO_BAR
+                        _settle(x, b)
+                        continue
             if t == until:
                 break
         equity = x[CASH]
@@ -954,7 +1012,7 @@ def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Cur
                     value = x[b + QTY] * x[b + LAST]
                     equity += value - x[b + ACCRUED]
                     invested += abs(value)
-            elif busy == IDLE and signals[j] == 0:
+            elif busy == IDLE and not int(signals[j]) & (LONG | SHORT):
                 continue
             elif (
                 busy == CALM
@@ -1047,9 +1105,10 @@ def compiled() -> Kernel:
     for name, function in list(names.items()):
         if not isinstance(function, FunctionType) or function.__module__ != __name__:
             continue
-        options: dict[str, Any] = {"cache": True}
+        # Nothing here allocates, and counting references to the arrays would cost as much as the step.
+        options: dict[str, Any] = {"error_model": "numpy", "_nrt": False, "cache": True}
         if name not in Kernel._fields:
-            options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-        jit = numba.njit(error_model="numpy", **options)
+            options = {"error_model": "numpy", "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+        jit: Any = numba.njit(**options)
         names[name] = jit(FunctionType(function.__code__, names, name, function.__defaults__))
     return Kernel(*(names[name] for name in Kernel._fields))
