@@ -118,8 +118,8 @@ def digest(result: Result) -> Digest:
 
     return msgspec.structs.replace(
         digest_curve(result.curve, result.hold, result.cash, result.year_days, result.zone),
-        traded=math.fsum([fill.price * fill.size for fill in result.fills]),
-        fees=math.fsum([fill.fee for fill in result.fills]),
+        traded=float(np.array([fill.price * fill.size for fill in result.fills], np.float64).sum()),
+        fees=float(np.array([fill.fee for fill in result.fills], np.float64).sum()),
         profits=np.array([trade.profit for trade in trades], np.float64),
         profit_percents=np.array([trade.profit_percent for trade in trades], np.float64),
         risks=column("risk"),

@@ -992,10 +992,11 @@ class _Run:
 
     # -- the result
 
-    @property
+    @cached_property
     def filled(self) -> Floats:
         """The records that are fills."""
-        return self.records[self.records[:, 5] < k.NO_CASH]
+        filled = self.records[:, 5] < k.NO_CASH
+        return self.records if filled.all() else self.records[filled]
 
     @cached_property
     def trips(self) -> Trips:
@@ -1019,8 +1020,8 @@ class _Run:
                 digest_curve(
                     curve, np.array([window.hold_final(*self._held)]), self.cash, year_days, window.history.zone
                 ),
-                traded=math.fsum((filled[:, 3] * np.abs(filled[:, 2])).tolist()),
-                fees=math.fsum(filled[:, 4].tolist()),
+                traded=float((filled[:, 3] * np.abs(filled[:, 2])).sum()),
+                fees=float(filled[:, 4].copy().sum()),
                 profits=trips.profit[:closed],
                 profit_percents=trips.profit_percent[:closed],
                 risks=trips.risk[:closed],
@@ -1170,8 +1171,9 @@ class Trips(msgspec.Struct, frozen=True, eq=False):
         if not len(records):
             none: list[Any] = [np.empty(0, np.int64 if kind == "Ints" else np.float64) for kind in _TRIP_KINDS]
             return cls(0, *none)
-        order = np.argsort(records[:, 1], kind="stable")
-        row, number, size, price, fee, code, stop, left = records[order].T
+        alone = len(window.bars) == 1  # then the tape is in order
+        order = np.arange(len(records)) if alone else np.argsort(records[:, 1], kind="stable")
+        row, number, size, price, fee, code, stop, left = records.T.copy() if alone else records.T[:, order]
         last = np.flatnonzero((left == 0.0) | (np.diff(number, append=-1.0) != 0.0))
         first = np.concatenate(([0], last[:-1] + 1))
         entering = code == k.ENTRY
@@ -1183,8 +1185,7 @@ class Trips(msgspec.Struct, frozen=True, eq=False):
 
         flat = left[last] == 0.0
         instrument = number[first].astype(np.int64)
-        blocks = (k.BLOCKS + instrument * k.BLOCK).tolist()
-        mark = np.array([x[b + k.LAST] for b in blocks])
+        mark = np.array(x)[k.BLOCKS + instrument * k.BLOCK + k.LAST]
         side = np.sign(size[first])
         cost, entered = total(np.where(entering, value, 0.0)), total(np.where(entering, amount, 0.0))
         gone, proceeds = total(np.where(entering, 0.0, amount)), total(np.where(entering, 0.0, value))
@@ -1219,8 +1220,10 @@ class Trips(msgspec.Struct, frozen=True, eq=False):
             side * (best / entry - 1.0) * 100.0,
             side * (worst / entry - 1.0) * 100.0,
         )
-        shown = np.argsort(np.where(flat, order[last], len(records) + instrument), kind="stable")
-        return cls(int(flat.sum()), *(column[shown] for column in found))
+        if not alone:
+            shown = np.argsort(np.where(flat, order[last], len(records) + instrument), kind="stable")
+            found = tuple(column[shown] for column in found)
+        return cls(int(flat.sum()), *found)
 
     def trades(self, names: Sequence[str], row_ns: Ints, reason: Callable[[int], str]) -> list[Trade]:
         """As values."""
