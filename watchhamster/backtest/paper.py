@@ -234,6 +234,8 @@ class Trader:
         assert self.account is not None
         bars = {self.names[row[0]]: self._bar(moment.open_ns, row) for row in moment.rows}
         self._last.update(bars)
+        if self.first_bar_ns is None:
+            self.first_bar_ns = moment.open_ns
         own = self.paper.instruments
         for name in self.names[len(own) :]:
             if name in bars:

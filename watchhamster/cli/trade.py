@@ -119,7 +119,7 @@ async def _trade(options: app.Options, paper: Paper, seconds: float | None, as_j
 async def _here(options: app.Options, paper: Paper, seconds: float | None, as_json: bool) -> None:
     """Run an engine for it."""
     engines: list[Engine] = []
-    told = 0
+    told = -1  # not looked yet: what it did before this run is not told again
 
     async def begin(engine: Engine) -> None:
         for instrument in paper.instruments:
@@ -132,12 +132,13 @@ async def _here(options: app.Options, paper: Paper, seconds: float | None, as_js
         if isinstance(event, Alert) and event.kind == "fill":
             tell()
 
-    def tell() -> dict[str, Any]:
+    def tell() -> None:
         nonlocal told
+        if told < 0:
+            told = engines[0].papers.record(paper.name)["earlier_fills"]
         record = engines[0].papers.record(paper.name, told)
         _show_fills(record, as_json)
         told += len(record["fills"])
-        return record
 
     def on_tree(_tree: StatusNode, final: bool) -> None:
         if final and engines:

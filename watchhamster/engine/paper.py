@@ -92,6 +92,7 @@ class _Running:
         self.known: dict[str, int] = {}  # instrument -> up to when its bars have come
         self.unwritten: deque[Judged] = deque()
         self.entries = 0  # of the journal
+        self.earlier_fills = 0  # when it was taken up again
         self.trouble: Text | None = None
 
     @property
@@ -260,7 +261,7 @@ class Papers:
                 trader.live_again(from_bytes(content))
 
         await asyncio.to_thread(live_again)
-        one.trader, one.entries = trader, len(contents)
+        one.trader, one.entries, one.earlier_fills = trader, len(contents), len(trader.fills)
         if trader.judged_ns is not None:
             since_ns = max(trader.judged_ns, self._clock.now_ns() - 24 * TOLD_AGAIN_NS) - TOLD_AGAIN_NS
             late = [(n, fill) for n, fill in enumerate(trader.fills) if fill.at_ns >= since_ns]
@@ -407,7 +408,8 @@ class Papers:
         record = record_of(one.paper, one.trader)
         if one.trader is None or one.behind:
             record["state"] = "waiting"
-        return record | {"fill_count": 0 if one.trader is None else self._kept(one)}
+        kept = 0 if one.trader is None else self._kept(one)
+        return record | {"fill_count": kept, "earlier_fills": one.earlier_fills}
 
     def status(self) -> list[StatusNode]:
         """The branch of the tree; none where nothing trades on paper."""
