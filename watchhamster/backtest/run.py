@@ -38,7 +38,7 @@ from watchhamster.core.instruments import PriceSteps
 from watchhamster.core.ports import UsageError
 from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, UTC, Grid, Timeframe, timeframe
-from watchhamster.formula import HELD, Frame, Library, Values, compile_many
+from watchhamster.formula import HELD, Family, Frame, Library, Values, compile_many
 from watchhamster.formula import Sweep as Shared
 
 YEAR_NS = 31_557_600 * SECOND_NS
@@ -418,7 +418,10 @@ def traded(bars: Bars) -> Bars:
 
 
 class Plan:
-    """A strategy with its parameters' values, ready for both evaluators and for the kernel."""
+    """A strategy with its parameters' values, ready for both evaluators and for the kernel.
+
+    Plans of one `family` (of the same timeframe, grids and library) understand what they share once.
+    """
 
     def __init__(
         self,
@@ -429,6 +432,7 @@ class Plan:
         change: Change = NO_CHANGE,
         library: Library | None = None,
         grids: Callable[[str], Grid] = lambda _: UTC,
+        family: Family | None = None,
     ) -> None:
         self.python = None if isinstance(strategy, Strategy) else strategy
         document = strategy if isinstance(strategy, Strategy) else strategy.document
@@ -456,7 +460,7 @@ class Plan:
             texts.append(f"atr({int(_number(protect.atr_period))})")
         scope: dict[str, Any] = {"timeframe": frame, "grids": grids, "library": library or Library()}
         self.all_texts = tuple(texts)
-        self.program = compile_many(texts, self.values, **scope) if texts else None
+        self.program = (family or Family(**scope)).program(texts, self.values) if texts else None
         # What asks about the open position is evaluated as the run goes.
         held_texts = [self.strategy.exit[number].when for number in self.held_exits]
         self.held = compile_many(held_texts, self.values, inputs=tuple(HELD), **scope) if held_texts else None
@@ -818,9 +822,10 @@ def sweep(
 
     What the sets' formulas share is computed once. Raises as `backtest` does, when the set's turn comes.
     """
-    sharing = _Sharing(data, {"timeframe": data.frame, "grids": data.grids, "library": library or Library()})
+    family = Family(timeframe=data.frame, grids=data.grids, library=library or Library())
+    sharing = _Sharing(data, family)
     for values in sets:
-        plan = Plan(strategy, values, data.frame, change=change, library=library, grids=data.grids)
+        plan = Plan(strategy, values, data.frame, change=change, library=library, grids=data.grids, family=family)
         window = data.window(since_ns, until_ns, plan.warm_up, first_bar_ns)
         _check_window(plan, window)
         columns = [
@@ -833,22 +838,23 @@ def sweep(
 class _Sharing:
     """What the formulas of a sweep share: on each instrument's bars, for the same texts."""
 
-    def __init__(self, data: History, scope: dict[str, Any]) -> None:
+    def __init__(self, data: History, family: Family) -> None:
         self._data = data
-        self._scope = scope
+        self._family = family
         self._kept: dict[tuple[object, ...], list[Shared]] = {}
 
     def evaluate(self, plan: Plan, window: Window) -> list[tuple[Values, ...]]:
-        """The values of a plan's formulas on the bars of each instrument."""
-        if plan.program is None:
+        """The values of the formulas of the family's newest plan on the bars of each instrument."""
+        program = plan.program
+        if program is None:
             return [()] * len(window.bars)
         key = (id(window), *plan.all_texts)
         if key not in self._kept:
             if len(self._kept) >= _WINDOWS:
                 self._kept.clear()
             others = plan.others_of(self._data.others)
-            self._kept[key] = [Shared(plan.all_texts, bars, others=others, **self._scope) for bars in window.bars]
-        return [its.over(plan.values) for its in self._kept[key]]
+            self._kept[key] = [Shared(plan.all_texts, bars, others=others, family=self._family) for bars in window.bars]
+        return [its.of(program) for its in self._kept[key]]
 
 
 def _passed(
@@ -1180,8 +1186,11 @@ class Trips(msgspec.Struct, frozen=True, eq=False):
         amount = np.abs(size)
         value = amount * price
 
+        # Most runs only go in and out, and pairs need no general way.
+        pairs = 2 * len(last) == len(row) and bool((last - first == 1).all())
+
         def total(column: Floats) -> Floats:
-            return np.add.reduceat(column, first)
+            return column[::2] + column[1::2] if pairs else np.add.reduceat(column, first)
 
         flat = left[last] == 0.0
         instrument = number[first].astype(np.int64)
@@ -1211,7 +1220,7 @@ class Trips(msgspec.Struct, frozen=True, eq=False):
             entry,
             end,
             leave,
-            np.maximum.reduceat(np.abs(left), first),
+            np.abs(left[::2]) if pairs else np.maximum.reduceat(np.abs(left), first),
             fees,
             profit,
             profit / cost * 100.0,

@@ -4,7 +4,7 @@ from watchhamster.formula.assist import Candidate, Signature, complete, signatur
 from watchhamster.formula.evaluators import Moments, Program, Stepper
 from watchhamster.formula.functions import functions
 from watchhamster.formula.graph import Bar, Frame, Kind, Value, Values
-from watchhamster.formula.language import LIBRARY_KEY, Formula, Library, Sweep, compile_many, parse
+from watchhamster.formula.language import LIBRARY_KEY, Family, Formula, Library, Sweep, compile_many, parse
 from watchhamster.formula.parsing import HELD, Scope
 from watchhamster.formula.table import DAYS, FACTS, LIVE, SERIES, Function, Parameter, describe
 
@@ -17,6 +17,7 @@ __all__ = [
     "SERIES",
     "Bar",
     "Candidate",
+    "Family",
     "Formula",
     "Frame",
     "Function",

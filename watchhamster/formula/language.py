@@ -194,10 +194,27 @@ def _bytes(column: Any) -> int:
     return int(getattr(column, "nbytes", 0))
 
 
+class Family:
+    """Programs of one graph, in which equal calls are understood once, whatever program they are in."""
+
+    def __init__(self, **scope: Unpack[Words]) -> None:
+        self._scope = Scope(**scope)
+        self._graph, self._memory = Graph(), Memory()
+        self.generation = 0  # programs of different ones share nothing
+
+    def program(self, texts: Sequence[str], parameters: Mapping[str, float]) -> Program:
+        """As `compile_many`. The next call may begin another generation."""
+        if len(self._graph) > GRAPH_MAX:
+            self._graph, self._memory = Graph(), Memory()
+            self.generation += 1
+        return _compiled(texts, parameters, self._graph, self._scope, self._memory)
+
+
 class Sweep:
     """Formulas over the same bars under many parameters; what they share is computed once.
 
-    What is dear (indicators, series, windows) is kept up to `cache_bytes`, across parameter sets.
+    What is dear (indicators, series, windows) is kept up to `cache_bytes`, across parameter sets. Sweeps over other
+    bars may be of the same `family`.
     """
 
     def __init__(
@@ -207,25 +224,27 @@ class Sweep:
         *,
         others: Mapping[Frame, Bars] = NOTHING,
         cache_bytes: int = CACHE_BYTES,
+        family: Family | None = None,
         **scope: Unpack[Words],
     ) -> None:
         self.texts = tuple(texts)
         self._bars = bars
         self._others = others
-        self._scope = Scope(**scope)
+        self._family = family or Family(**scope)
         self._limit = cache_bytes
         self._rows: Any = None
-        self._begin()
-
-    def _begin(self) -> None:
-        self._graph, self._memory = Graph(), Memory()
-        self._cache = _Cache(self._limit)
+        self._cache = _Cache(cache_bytes)
+        self._generation = self._family.generation
 
     def over(self, parameters: Mapping[str, float]) -> tuple[Values, ...]:
         """Each formula's value on every bar. Raises `UsageError` as `parse` does."""
-        if len(self._graph) > GRAPH_MAX:
-            self._begin()
-        program = _compiled(self.texts, parameters, self._graph, self._scope, self._memory)
+        return self.of(self._family.program(self.texts, parameters))
+
+    def of(self, program: Program) -> tuple[Values, ...]:
+        """The same of the family's newest program of these texts."""
+        if self._generation != self._family.generation:
+            self._generation = self._family.generation
+            self._cache = _Cache(self._limit)
         if self._rows is None:
             self._rows = program.rows(self._bars, self._others)
         found = program.evaluate(self._rows, self._cache)
