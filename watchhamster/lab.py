@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from watchhamster.backtest.search import ConditionSearch
     from watchhamster.backtest.trials import Trial
     from watchhamster.backtest.trust import Stress, Trust
-    from watchhamster.engine.lab import Progress
+    from watchhamster.engine.lab import Progress, Searches
 
 EXAMPLES: Final = RESOURCES / "strategies"
 FINER_MOST: Final = 1_000_000  # shorter bars that are looked at inside of longer ones
@@ -916,9 +916,11 @@ def search(
     wanted: Search,
     on_trials: Callable[[Sequence[Trial]], None],
     on_progress: Callable[[Progress], None],
+    searches: Searches | None = None,
 ) -> Found:
     """Carry out a search over a pool of workers; its trials are kept as they come, and handed to `on_trials` in order.
 
+    `searches` is where they are kept, by default in the home's file, through its owner.
     Raises `UsageError` for what cannot be searched, before anything is run.
     """
     from watchhamster.backtest.objective import Backtests, axes_of, warm
@@ -952,7 +954,7 @@ def search(
         formulas=library.definitions,
         side=wanted.side,
     )
-    kept = _Kept(home, anew=not wanted.resume)
+    kept = searches or _Kept(home, anew=not wanted.resume)
 
     def progressed(progress: Progress) -> None:
         if progress.new:

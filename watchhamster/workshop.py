@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -143,7 +143,9 @@ class Workshop:
                 loop.call_soon_threadsafe(on_progress, progress)
 
         try:
-            found = await asyncio.to_thread(lab.search, self._home, request, search, went, tell)
+            found = await asyncio.to_thread(
+                lab.search, self._home, request, search, went, tell, _Kept(self._desk, loop)
+            )
         except _Stopped:
             return None
         except asyncio.CancelledError:
@@ -160,6 +162,29 @@ class Workshop:
         if self._pool is None:
             self._pool = WorkerPool(size=1)
         return await self._pool.run(function, *args, home="lab", **options)
+
+
+class _Kept:
+    """Searches in the rows that are open: asked for from a thread's loop, done on the window's."""
+
+    def __init__(self, desk: DeskStore, loop: asyncio.AbstractEventLoop) -> None:
+        self._desk, self._loop = desk, loop
+
+    async def save_search(self, name: str, fingerprint: str, content: Mapping[str, Any]) -> None:
+        await self._there(self._desk.save_search(name, fingerprint, content))
+
+    async def trials(self, run: str) -> list[Trial]:
+        found: list[Trial] = await self._there(self._desk.trials(run))
+        return found
+
+    async def add_trials(self, run: str, trials: Sequence[Trial]) -> None:
+        await self._there(self._desk.add_trials(run, trials))
+
+    def trials_on(self, fingerprint: str, besides: str = "") -> int:
+        return self._desk.trials_on(fingerprint, besides)
+
+    async def _there(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
 
 class _Stopped(Exception):

@@ -49,7 +49,7 @@ from PySide6.QtWidgets import (
 
 from watchhamster.backtest.breakdown import monthly
 from watchhamster.backtest.definitions import DEFINITIONS, GROUPS, MINUS, grouped, shown
-from watchhamster.backtest.drawing import reason_text
+from watchhamster.backtest.drawing import is_daily, reason_text
 from watchhamster.backtest.methods import METHODS
 from watchhamster.backtest.metrics import drawdowns
 from watchhamster.backtest.results import Result, Trade
@@ -684,28 +684,28 @@ class Table(Translated, QTableView):
         self.fit()
 
 
-def trade_columns(zone: dt.tzinfo, several: bool) -> list[Column]:
-    """The columns of trades; the instrument's only where there are several."""
+def trade_columns(
+    zone: dt.tzinfo, price: Callable[[Trade, float | None], str], *, daily: bool = False, several: bool = False
+) -> list[Column]:
+    """The columns of trades; the instrument's only where there are several, the time of day where it says something."""
+
+    def at(ns: int) -> str:
+        return format.date(ns, zone) if daily else format.moment(ns, zone, seconds=False)
 
     def colour(trade: Trade) -> QColor:
         return theme.current().direction(trade.profit)
 
-    def price(value: float | None) -> str:
-        return format.exact(value)
-
     columns = [
-        Column(
-            lambda: _("Entry"), lambda x: format.moment(x.entry_ns, zone, seconds=False), lambda x: x.entry_ns, False
-        ),
+        Column(lambda: _("Entry"), lambda x: at(x.entry_ns), lambda x: x.entry_ns, False),
         Column(
             lambda: _("Exit"),
-            lambda x: format.moment(x.exit_ns, zone, seconds=False) if x.exit_ns is not None else _("still open"),
+            lambda x: at(x.exit_ns) if x.exit_ns is not None else _("still open"),
             lambda x: x.exit_ns if x.exit_ns is not None else math.inf,
             False,
         ),
         Column(lambda: _("Side"), lambda x: _("Long") if x.side == "long" else _("Short"), lambda x: x.side, False),
-        Column(lambda: _("Entry price"), lambda x: price(x.entry_price), lambda x: x.entry_price),
-        Column(lambda: _("Exit price"), lambda x: price(x.exit_price), lambda x: x.exit_price),
+        Column(lambda: _("Entry price"), lambda x: price(x, x.entry_price), lambda x: x.entry_price),
+        Column(lambda: _("Exit price"), lambda x: price(x, x.exit_price), lambda x: x.exit_price),
         Column(
             lambda: _("Profit %"),
             lambda x: metric_text("average_trade_percent", x.profit_percent),
@@ -912,13 +912,14 @@ class TradesView(Translated, QSplitter):
         self._engine, self._errands, self._zone, self._simulated = engine, errands, zone, simulated
         self._outcome: Outcome | None = None
         self._asked = 0
-        self.table = Table(Rows(trade_columns(zone(), False)), lambda: pgettext("lab", "Trades"))
+        self.table = Table(Rows(trade_columns(zone(), self._price)), lambda: pgettext("lab", "Trades"))
         self.chart = ChartView(zone=zone())
         self.addWidget(self.table)
         self.addWidget(self.chart)
         self.setStretchFactor(0, 1)
         self.setStretchFactor(1, 1)
         self.setChildrenCollapsible(False)
+        self.setSizes([400, 500])
         self.table.chosen.connect(self.show_trade)
         self.words()
 
@@ -932,7 +933,8 @@ class TradesView(Translated, QSplitter):
         self._outcome = outcome
         result = outcome.result
         self.table.rows.set_rows(
-            [*result.trades, *result.open_trades], trade_columns(zone, len(result.instruments) > 1)
+            [*result.trades, *result.open_trades],
+            trade_columns(zone, self._price, daily=is_daily(result), several=len(result.instruments) > 1),
         )
         self.chart.set_zone(zone)
         first = result.instruments[0]
@@ -943,14 +945,20 @@ class TradesView(Translated, QSplitter):
             else _("The strategy never traded: its entry never came true in this period.")
         )
 
+    def _price(self, trade: Trade, value: float | None) -> str:
+        """A mean of fills, as finely as the venue writes prices."""
+        info = self._engine.info(trade.instrument)
+        return format.price(value, info.steps) if info is not None else format.exact(_figures(value))
+
     def show_trade(self, trade: Trade) -> None:
         """Show the candles around a trade, with what was bought and sold."""
         assert self._outcome is not None
         result = self._outcome.result
         frame = timeframe(result.timeframe)
         end_ns = trade.exit_ns if trade.exit_ns is not None else result.until_ns
-        room = max(40, min(200, (end_ns - trade.entry_ns) // frame.approximate_ns // 2))
-        since_ns = trade.entry_ns - room * frame.approximate_ns
+        held = (end_ns - trade.entry_ns) // frame.approximate_ns
+        room = max(12, min(100, held // 4))
+        since_ns = trade.entry_ns - 5 * room * frame.approximate_ns
         until_ns = min(end_ns + room * frame.approximate_ns, self._engine.clock.now_ns())
         self._asked += 1
         number = self._asked
@@ -959,6 +967,10 @@ class TradesView(Translated, QSplitter):
             if number != self._asked:
                 return
             self._set_bars(trade.instrument, bars)
+            first_ns, last_ns = self.chart.visible_ns
+            wanted, seen = held + 2 * room, (last_ns - first_ns) // frame.approximate_ns
+            if wanted > seen > 0:
+                self.chart.zoom(wanted / seen)
             fills = [
                 fill
                 for fill in result.fills
@@ -994,6 +1006,10 @@ class TradesView(Translated, QSplitter):
         )
         if len(bars):
             self.chart.reset_view()
+
+
+def _figures(value: float | None) -> float | None:
+    return value if value is None else float(f"{value:.8g}")
 
 
 class MonthsView(Translated, QWidget):
@@ -1191,6 +1207,7 @@ class PastView(Translated, QWidget):
             Column(lambda: _("Run"), lambda past: str(past.id), lambda past: past.id),
             Column(lambda: _("Strategy"), lambda past: past.wanted.name, lambda past: past.wanted.name, False),
             Column(lambda: _("On"), _on_text, _on_text, False),
+            Column(lambda: _("Values"), lambda past: _values_text(past.wanted.parameters), number=False),
             metric("total_return_percent"),
             metric("max_drawdown_percent"),
             metric("sharpe"),
@@ -1291,6 +1308,7 @@ class SearchView(Translated, QWidget):
         layout.addLayout(grid)
         layout.addLayout(texts)
         layout.addWidget(self.table, 1)
+        layout.addStretch(0)
         self.start.clicked.connect(self.search_wanted)
         self.cancel.clicked.connect(self.cancel_wanted)
         self.use.clicked.connect(self._use)
@@ -1838,6 +1856,7 @@ class LabPage(Translated, QWidget):
         self._line.setStyleSheet(f"color: {t.secondary.name()};")
         self._nothing.setStyleSheet(f"color: {t.secondary.name()}; background: {t.panel.name()};")
         self.tabs.setFont(t.font("small", bold=True))
+        self.stack.setStyleSheet(f"QStackedWidget {{ background: {t.panel.name()}; }}")
 
 
 def _sentence(error: WatchHamsterError) -> str:
