@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet
 import pytest
 
@@ -54,6 +55,7 @@ long = "cross_above(sma(close, fast), sma(close, slow))"
 name = "dead cross"
 when = "cross_below(sma(close, fast), sma(close, slow))"
 """
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
 
 
 @pytest.fixture(scope="module")
@@ -301,13 +303,12 @@ def test_a_grid_is_walked_whole_kept_and_gone_on_with(shell: Shell) -> None:
 def test_an_interrupted_search_keeps_its_trials_and_goes_on(shell: Shell) -> None:
     words = ["--home", str(shell.home), "optimize", write(CROSS), *HOURLY, "--method", "tpe", "--trials", "4000"]
     words += ["--workers", "1", "--constraint", "trades>=1", "--range", "slow=20:400", "--json"]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(Path(cli.__file__).parents[2])}
     with subprocess.Popen(
         [sys.executable, "-m", "watchhamster", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=ENVIRONMENT,
     ) as process:
         assert process.stdout is not None and process.stderr is not None
         first = json.loads(process.stdout.readline())
@@ -320,6 +321,43 @@ def test_an_interrupted_search_keeps_its_trials_and_goes_on(shell: Shell) -> Non
     with reading_desk(Home(shell.home)) as desk:
         (search,) = desk.searches()
     assert search.trials >= len(printed) > 0
+
+
+def test_a_killed_worker_costs_a_search_nothing(shell: Shell) -> None:
+    words = ["--home", str(shell.home), "optimize", write(CROSS), *HOURLY, "--method", "random", "--trials", "200"]
+    words += ["--workers", "2", "--constraint", "trades>=1", "--range", "slow=20:400", "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "watchhamster", *words], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        children = psutil.Process(process.pid).children()
+        next(child for child in children if "spawn_main" in " ".join(child.cmdline())).kill()
+        rest = process.communicate(timeout=100)[0]
+    assert process.returncode == 0
+    *trials, last = map(json.loads, [first, *rest.splitlines()])
+    assert [trial["trial"] for trial in trials] == list(range(200))
+    assert all(trial["metrics"] for trial in trials) and last["best"]
+
+
+def test_walking_forward_tells_what_each_choice_came_to(shell: Shell) -> None:
+    words = (
+        "--method",
+        "walkforward",
+        "--inner",
+        "random",
+        "--trials",
+        "6",
+        "--windows",
+        "2",
+        "--constraint",
+        "trades>=1",
+    )
+    code, (*trials, last), _ = shell("optimize", write(CROSS), *HOURLY, *words, "--workers", "1")
+    assert code == 0 and [trial["fold"] for trial in trials] == [1] * 4 + [2] * 4  # there are no more
+    first, second = last["windows"]
+    assert first["until_ns"] == second["since_ns"] and first["parameters"] in [t["parameters"] for t in trials[:4]]
+    assert last["outside"]["metrics"]["final_equity"] > 0 and "efficiency" in last["outside"]
 
 
 # ---------------------------------------------------------------- strategies in Python

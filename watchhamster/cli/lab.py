@@ -400,9 +400,27 @@ def optimize(
         tried = [trial for trial in found.findings.trials if trial.stage == "search"]
         _report(best, report, language, trust=found.findings.trust, trials=tried, metric=found.metric)
     if as_json:
-        emit(found.findings.line() | {"warnings": [str(warning) for warning in found.material.warnings]})
+        last = found.findings.line() | {"warnings": [str(warning) for warning in found.material.warnings]}
+        emit(last | ({"windows": _windows(found)} if found.findings.outside is not None else {}))
     else:
         _show_found(found)
+
+
+def _windows(found: lab.Found) -> list[dict[str, Any]]:
+    """Each choice of a walk forward, and what became of it in the time that followed."""
+    outside = found.findings.outside
+    assert outside is not None
+    return [
+        {
+            "since_ns": since_ns,
+            "until_ns": until_ns,
+            "parameters": dict(chosen.parameters),
+            "inside": chosen.metrics.get(found.metric),
+            "outside": applied.metrics.get(found.metric),
+            "outside_return_percent": applied.metrics.get("total_return_percent"),
+        }
+        for chosen, applied, (since_ns, until_ns) in zip(outside.inside, outside.outside, outside.spans, strict=True)
+    ]
 
 
 def _show_found(found: lab.Found) -> None:
@@ -440,6 +458,20 @@ def _show_found(found: lab.Found) -> None:
         best = findings.best
         words = best.formula or " ".join(f"--set {name}={value:g}" for name, value in best.parameters.items())
         print(_("Best: trial {number}, {words}").format(number=best.number, words=words))
+    if findings.outside is not None:
+        head = [_("Tested from"), _("to"), _("inside"), _("outside"), _("Return"), _("Parameters")]
+        rows = [
+            [
+                iso(row["since_ns"])[:16],
+                iso(row["until_ns"])[:16],
+                shown(row["inside"], definition.unit),
+                shown(row["outside"], definition.unit),
+                shown(row["outside_return_percent"], "percent", signed=True),
+                " · ".join(f"{name} = {value:g}" for name, value in row["parameters"].items()),
+            ]
+            for row in _windows(found)
+        ]
+        print("\n" + "\n".join(_columns([head, *rows], "llrrrl")))
     if findings.trust is not None:
         rows = [[f"  {say(check.label)}", say(check.value)] for check in findings.trust.checks]
         print("\n" + "\n".join(_columns(rows, "lr")))
