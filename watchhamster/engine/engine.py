@@ -1345,11 +1345,14 @@ class _Markets:
             return None
         if not engine._has_trades(instrument) or frame.approximate_ns > DAY.approximate_ns:
             return live.whole_from[frame.name]  # it moves with what the venue has told
-        if engine._recorded is None:
-            feed = engine._parts[split_instrument(instrument)[0]].feed
-            if feed.whole_until_ns(instrument) is None or feed.is_filling(instrument):
-                return None
-        return live.builder.closed_ns
+        if engine._recorded is not None:
+            return live.builder.closed_ns
+        feed = engine._parts[split_instrument(instrument)[0]].feed
+        whole_ns = feed.whole_until_ns(instrument)
+        if whole_ns is None:
+            return None
+        closed_ns = live.builder.closed_ns
+        return min(whole_ns, closed_ns) if feed.is_filling(instrument) else closed_ns  # REST confirms without a stream
 
     def whole_since_ns(self, instrument: str) -> int | None:
         """Since when no trade is missing that could be had as a trade."""
