@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.test_cli import Shell
 from tests.test_program import BTC, NOBODY, PATIENCE_S, Program, branch
 from watchhamster.backtest.paper import Entry, Paper, from_bytes, proof
 from watchhamster.core.timeframes import UTC
@@ -126,14 +127,22 @@ async def test_the_one_that_runs_takes_it_over_and_goes_on_until_it_is_stopped(
     assert (gone.code, gone.error["code"]) == (2, "unknown_paper")
 
 
-async def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
-    program = Program(tmp_path / "home", NOBODY)
-    words = arguments(tmp_path)
+def test_what_cannot_be_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHHAMSTER_UPBIT_URL", NOBODY)
+    monkeypatch.setenv("WATCHHAMSTER_LANGUAGE", "en")
+    shell = Shell(tmp_path / "home", capsys)
+    words = arguments(tmp_path)[:-1]
     for extra, code in (
         (["--mode", "live"], "not_in_this_version"),
         (["--mode", "dream"], "bad_mode"),
         (["--cash", "0"], "bad_cash"),
         (["--set", "fast=3"], "bad_parameter"),
+        (["--timeframe", "1x"], "bad_timeframe"),
+        (["--stop", "Nobody"], "unknown_paper"),
     ):
-        refused = await program(*words, *extra)
-        assert (refused.code, refused.error["code"]) == (2, code)
+        failed, _, error = shell(*words, *extra)
+        assert (failed, error["code"]) == (2, code)
+    assert shell("trade", "--list") == (0, [], {})
+    assert shell("trade")[2]["code"] == "usage"

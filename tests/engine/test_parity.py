@@ -192,7 +192,7 @@ async def live_market(home: Home, witness: Witness, bars: int, faults: str = "")
 async def test_every_example_trades_live_as_in_its_backtest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the bars are the true ones: those that the market's trades make, as the store has them."""
     home = Home(tmp_path / "home")
-    fills, revised = await live_market(home, Witness(monkeypatch), 500)
+    fills, revised = await live_market(home, Witness(monkeypatch), 200)
     assert sum(map(bool, fills.values())) >= 6 and revised == 0
     store = MarketStore(home.market_db, ScaledClock(0))
     store.open(read_only=True)
@@ -213,7 +213,7 @@ FAULTS = "drop:1001@5s,mute@20s+12s,lose:0.1,duplicate:0.2,reorder:0.3,reset@60s
 
 async def test_whatever_happens_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lost streams, mute ones, and trades that come late: what was judged then is what the backtest judges."""
-    fills, _ = await live_market(Home(tmp_path / "home"), Witness(monkeypatch), 250, FAULTS)
+    fills, _ = await live_market(Home(tmp_path / "home"), Witness(monkeypatch), 120, FAULTS)
     assert any(fills.values())
 
 
@@ -260,9 +260,9 @@ def recorded_market(path: Path, seconds: int) -> None:
                     file.write(json.dumps({"received": at_ms / 1000 + 0.02, "frame": json.dumps(frame)}) + "\n")
 
 
-async def test_more_than_a_thousand_bars_of_a_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_thousand_bars_of_a_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     witness, home = Witness(monkeypatch), Home(tmp_path / "home")
-    recorded_market(tmp_path / "market.jsonl", 1500)
+    recorded_market(tmp_path / "market.jsonl", 1300)
     engine = await replayed(home, tmp_path / "market.jsonl", "1s", COINS)
     assert judged(engine) > 900
     fills = await check_all(engine, Options(home, replay=tmp_path / "market.jsonl").place, witness)

@@ -95,6 +95,9 @@ def trade(
 
 
 async def _trade(options: app.Options, paper: Paper, seconds: float | None, as_json: bool) -> None:
+    if options.demo or options.replay is not None:
+        await _here(options, paper, seconds, as_json)
+        return
     try:
         record = await ask(options.home, "trade.start", paper=msgspec.to_builtins(paper))
     except Unavailable as error:

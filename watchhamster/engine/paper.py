@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -31,7 +31,7 @@ from watchhamster.monitor.status import State, StatusNode, node
 from watchhamster.monitor.watch import LATE_S, plain_number
 
 if TYPE_CHECKING:  # the kernel comes with it, which a watchman without strategies need not hold
-    from watchhamster.backtest.paper import Judged, Paper, Trader
+    from watchhamster.backtest.paper import Entry, Judged, Paper, Trader
     from watchhamster.backtest.results import Fill
 
 log = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ class PaperRows(Protocol):
     async def journal(self, paper_id: int) -> list[bytes]:
         """What one has lived through."""
 
-    async def add_journal(self, paper_id: int, number: int, content: bytes) -> None:
-        """Go on with a journal."""
+    async def add_journals(self, rows: Sequence[tuple[int, int, bytes]]) -> None:
+        """Go on with journals, in one transaction: of which one, the entry's number, the entry."""
 
 
 class Markets(Protocol):
@@ -295,8 +295,6 @@ class Papers:
         return True
 
     async def _begin(self, one: _Running, trader: Trader, since_ns: int) -> bool:
-        from watchhamster.backtest.paper import to_bytes
-
         history = {}
         for name in trader.names:
             first_ns = self._markets.grid(name).before_ns(one.frame, since_ns, trader.warm_up)
@@ -307,9 +305,7 @@ class Papers:
                 return False
             history[name] = bars.between(first_ns, since_ns)
             one.known[name] = since_ns
-        assert one.paper.id is not None
-        begun = trader.begin(history, since_ns)
-        await self._durable(one, to_bytes([begun]))
+        await self._keep([(one, [trader.begin(history, since_ns)])])
         one.behind = False
         self._advance(one)
         return True
@@ -318,35 +314,38 @@ class Papers:
 
     async def run(self) -> None:
         """Write what was judged, then tell of it; until cancelled."""
+        while True:
+            self._judged.clear()
+            batches = [(one, list(one.unwritten)) for one in self._running.values() if one.unwritten]
+            if not batches:
+                self._written.set()
+                await self._judged.wait()
+                continue
+            await self._keep([(one, [judged.moment for judged in batch]) for one, batch in batches])
+            for one, batch in batches:
+                for _ in batch:
+                    one.unwritten.popleft()
+                if one.paper.id in self._running:
+                    self._tell_of(one, [(j.first_fill + n, fill) for j in batch for n, fill in enumerate(j.fills)])
+
+    async def _keep(self, entries: Sequence[tuple[_Running, Sequence[Entry]]]) -> None:
+        """Go on with journals, however long the disk takes to come back; not with those that have been removed."""
         from watchhamster.backtest.paper import to_bytes
 
         while True:
-            self._judged.clear()
-            for one in list(self._running.values()):
-                if one.unwritten:
-                    batch = list(one.unwritten)
-                    await self._durable(one, to_bytes([judged.moment for judged in batch]))
-                    for _ in batch:
-                        one.unwritten.popleft()
-                    self._tell_of(one, [(j.first_fill + n, fill) for j in batch for n, fill in enumerate(j.fills)])
-            if not any(one.unwritten for one in self._running.values()):
-                self._written.set()
-                await self._judged.wait()
-
-    async def _durable(self, one: _Running, content: bytes) -> None:
-        """One more entry of a journal, however long the disk takes to come back; none once it has been removed."""
-        assert one.paper.id is not None
-        while one.paper.id in self._running:
+            rows = [(one.paper.id, one.entries, to_bytes(new)) for one, new in entries if one.paper.id in self._running]
             try:
-                await self._rows.add_journal(one.paper.id, one.entries, content)
+                await self._rows.add_journals([row for row in rows if row[0] is not None])
             except StoreError as error:
-                if one.trouble is None:
-                    log.error("%s on paper cannot be kept: %s", one.paper.name, error)
-                one.trouble = error.text
+                for one, _ in entries:
+                    if one.trouble is None:
+                        log.error("%s on paper cannot be kept: %s", one.paper.name, error)
+                    one.trouble = error.text
                 await self._clock.sleep(1.0)
             else:
-                one.entries += 1
-                one.trouble = None
+                for one, _ in entries:
+                    one.entries += 1
+                    one.trouble = None
                 return
 
     async def flush(self) -> None:

@@ -714,12 +714,13 @@ class DeskStore:
         """The same, for who must not wait: it may be long."""
         return await self._db.read(lambda: self.read_journal(paper_id))
 
-    async def add_journal(self, paper_id: int, number: int, content: bytes) -> None:
-        """Go on with a journal: `number` is that of the entry. One that is there already stays as it was."""
-        values = {"paper": paper_id, "number": number, "content": content}
+    async def add_journals(self, rows: Sequence[tuple[int, int, bytes]]) -> None:
+        """Go on with journals: of which one, the entry's number, the entry. One that is there already stays."""
+        values = [{"paper": paper, "number": number, "content": content} for paper, number, content in rows]
 
         def work(connection: sa.Connection) -> None:
-            connection.execute(_journal.insert().prefix_with("OR IGNORE").values(values))
+            if values:
+                connection.execute(_journal.insert().prefix_with("OR IGNORE"), values)
 
         await self._write(work)
 
