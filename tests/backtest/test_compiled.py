@@ -10,9 +10,16 @@ import pytest
 
 SCRIPT = """
 import sys
+import msgspec
+import numpy as np
 from tests.backtest.bars import BTC, DOCUMENTS, walk
 from tests.backtest.test_run import COSTLY, TICKS, finer_of, plain, several
-from watchhamster.backtest.run import backtest
+from watchhamster.backtest.run import History, backtest, sweep
+
+from watchhamster.backtest.metrics import digest
+
+def values(digest):
+    return [np.asarray(value, float) for value in msgspec.structs.astuple(digest)]
 
 assert "numba" not in sys.modules
 for name, document in DOCUMENTS.items():
@@ -24,6 +31,9 @@ for name, document in DOCUMENTS.items():
         assert runs[0].fills and plain(runs[0]) == plain(runs[1]), name
     runs = [backtest(document, several(), cash=10_000, compiled=compiled) for compiled in (False, True)]
     assert runs[0].fills and plain(runs[0]) == plain(runs[1]), name
+    (swept,) = sweep(document, History(several(), "1m"), [{}], cash=10_000, compiled=True)
+    for one, other in zip(values(digest(runs[0])), values(swept.digest), strict=True):
+        assert one.tobytes() == other.tobytes(), name
 assert "numba" in sys.modules
 print("same")
 """

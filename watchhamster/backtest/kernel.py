@@ -1081,6 +1081,43 @@ def finish(x: Numbers, tape: Numbers) -> None:
             _leave(x, tape, b, abs(x[b + QTY]), price, False, END)
 
 
+# ---------------------------------------------------------------- what a run has come to
+
+
+def fall(equity: Any, ends_ns: Any, best: float, at_ns: int, longest_ns: int, share: Any) -> tuple[float, int, int]:
+    """Drawdowns of a curve: a `metrics.Fall`."""
+    for start in range(0, len(equity), 256):
+        stop = min(start + 256, len(equity))
+        risen = 0
+        for t in range(start, stop):
+            risen |= int(equity[t] >= best)
+        if risen == 0:
+            for t in range(start, stop):
+                share[t] = 1.0 - equity[t] / best
+            continue
+        for t in range(start, stop):
+            if equity[t] >= best:
+                best = equity[t]
+                longest_ns = max(longest_ns, ends_ns[t] - at_ns)
+                at_ns = ends_ns[t]
+                share[t] = 0.0
+            else:
+                share[t] = 1.0 - equity[t] / best
+    return best, at_ns, longest_ns
+
+
+def reach(high: Any, low: Any, since: Any, until: Any, highest: Any, lowest: Any) -> None:
+    """How far prices went between rows, where that is beyond what is given."""
+    for trip in range(len(since)):
+        most = highest[trip]
+        least = lowest[trip]
+        for row in range(since[trip], until[trip]):
+            most = max(most, high[row])
+            least = min(least, low[row])
+        highest[trip] = most
+        lowest[trip] = least
+
+
 class Kernel(NamedTuple):
     """The entry points, interpreted or compiled."""
 
@@ -1088,9 +1125,17 @@ class Kernel(NamedTuple):
     close: Callable[..., None]
     run: Callable[..., int]
     finish: Callable[..., None]
+    fall: Callable[..., tuple[float, int, int]]
+    reach: Callable[..., None]
 
 
-INTERPRETED: Final = Kernel(trade, close, run, finish)
+INTERPRETED: Final = Kernel(trade, close, run, finish, fall, reach)
+
+
+# What an entry and an exit at the open go through: half of their time would be the calls.
+_INLINED: Final = (
+    _called, _mark, _order, _enter, _wanted, _affordable, _slipped, _on_grid, _leave, _fill, _fee, _write, _settle,
+)  # fmt: skip
 
 
 @lru_cache(maxsize=1)
@@ -1109,6 +1154,7 @@ def compiled() -> Kernel:
         options: dict[str, Any] = {"error_model": "numpy", "_nrt": False, "cache": True}
         if name not in Kernel._fields:
             options = {"error_model": "numpy", "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+            options["forceinline"] = function in _INLINED
         jit: Any = numba.njit(**options)
         names[name] = jit(FunctionType(function.__code__, names, name, function.__defaults__))
     return Kernel(*(names[name] for name in Kernel._fields))

@@ -284,6 +284,7 @@ class Window:
         self.decided = sum(map(len, traded))
         self._fine(history, spans)
         self._holds: dict[tuple[float, ...], Floats] = {}
+        self._tape: Floats = np.empty(0)
 
     @cached_property
     def volume(self) -> Floats:
@@ -295,6 +296,12 @@ class Window:
     def scratch(self) -> k.Curve:
         """Room for the curve of a run that passes: fresh memory costs as much as the run."""
         return _curve(len(self.open_ns))
+
+    def tape(self, size: int) -> Floats:
+        """Such room for the tape of a run, until the next one asks."""
+        if len(self._tape) != size:
+            self._tape = np.empty(size)
+        return self._tape
 
     @cached_property
     def lists(self) -> tuple[Any, ...]:
@@ -894,7 +901,7 @@ class _Run:
         *,
         passing: bool = False,  # its curve is read before the next run
     ) -> None:
-        self.plan, self.window, self.cash, self.compiled = plan, window, cash, compiled
+        self.plan, self.window, self.cash, self._passing = plan, window, cash, passing
         history = window.history
         rules = list(history.rules.values())
         self.x = plan.vector(cash, rules, history.frame.approximate_ns, walked=len(window.fine) > 0)
@@ -932,7 +939,7 @@ class _Run:
         run = kernel.run if self.plan.held is None else self._stepwise()
         size = k.RECORD * max(TAPE, 4 * k.room_for(self.x))
         x: Any = np.array(self.x) if self.compiled else self.x
-        tape: Any = np.empty(size) if self.compiled else [0.0] * size
+        tape: Any = self.window.tape(size) if self.compiled else [0.0] * size
         moments = len(self.window.open_ns)
         parts: list[Floats] = []
         at, refused = 0, 0
@@ -942,7 +949,9 @@ class _Run:
                 for number in range(len(self.window.bars)):
                     x[k.BLOCKS + number * k.BLOCK + k.ROW] = self.window.start[number + 1] - 1
                 kernel.finish(x, tape)
-            part = np.array(tape[: int(x[k.TAPED]) * k.RECORD], np.float64).reshape(-1, k.RECORD)
+            part = np.asarray(tape[: int(x[k.TAPED]) * k.RECORD], np.float64).reshape(-1, k.RECORD)
+            if at < moments or not self._passing:
+                part = part.copy()  # the tape is used again
             x[k.TAPED] = 0.0
             no = part[:, 5] >= k.NO_CASH
             room = max(0, REFUSED_MAX - refused)
@@ -953,7 +962,7 @@ class _Run:
             parts.append(part)
             if at >= moments:
                 break
-        self.records = np.concatenate(parts)
+        self.records = np.concatenate(parts) if len(parts) > 1 else parts[0]
         self.x = x.tolist() if self.compiled else x
         equity, invested, positions = self.curve
         self.curve = k.Curve(np.asarray(equity), np.asarray(invested), np.asarray(positions, np.int64))
@@ -1007,7 +1016,7 @@ class _Run:
     @cached_property
     def trips(self) -> Trips:
         """Its round trips."""
-        return Trips.of(self.filled, self.window, self.x)
+        return Trips.of(self.filled, self.window, self.x, k.compiled().reach if self.compiled else reach)
 
     @property
     def _held(self) -> tuple[float, list[int], list[float]]:
@@ -1024,7 +1033,12 @@ class _Run:
             self.plan.values,
             msgspec.structs.replace(
                 digest_curve(
-                    curve, np.array([window.hold_final(*self._held)]), self.cash, year_days, window.history.zone
+                    curve,
+                    np.array([window.hold_final(*self._held)]),
+                    self.cash,
+                    year_days,
+                    window.history.zone,
+                    k.compiled().fall if self.compiled else None,
                 ),
                 traded=float((filled[:, 3] * np.abs(filled[:, 2])).sum()),
                 fees=float(filled[:, 4].copy().sum()),
@@ -1152,6 +1166,15 @@ def pending_of(
 # ---------------------------------------------------------------- trades
 
 
+def reach(high: Floats, low: Floats, since: Ints, until: Ints, highest: Floats, lowest: Floats) -> None:
+    """The kernel's, in numpy."""
+    edges = np.column_stack((since, until)).ravel()
+    edges = edges[:-1] if edges[-1] == len(high) else edges
+    some = until > since
+    highest[some] = np.maximum(highest, np.maximum.reduceat(high, edges)[::2])[some]
+    lowest[some] = np.minimum(lowest, np.minimum.reduceat(low, edges)[::2])[some]
+
+
 class Trips(msgspec.Struct, frozen=True, eq=False):
     """Round trips, from flat to flat, as equally long arrays; closed ones in order of exit, then those still open."""
 
@@ -1172,8 +1195,8 @@ class Trips(msgspec.Struct, frozen=True, eq=False):
     worst_percent: Floats
 
     @classmethod
-    def of(cls, records: Floats, window: Window, x: Sequence[float]) -> Trips:
-        """The trips that fills make, `x` being the kernel's vector at the end."""
+    def of(cls, records: Floats, window: Window, x: Sequence[float], reach: Callable[..., None] = reach) -> Trips:
+        """The trips that fills make, `x` being the kernel's vector at the end, `reach` maybe the compiled one."""
         if not len(records):
             none: list[Any] = [np.empty(0, np.int64 if kind == "Ints" else np.float64) for kind in _TRIP_KINDS]
             return cls(0, *none)
@@ -1186,11 +1209,11 @@ class Trips(msgspec.Struct, frozen=True, eq=False):
         amount = np.abs(size)
         value = amount * price
 
-        # Most runs only go in and out, and pairs need no general way.
-        pairs = 2 * len(last) == len(row) and bool((last - first == 1).all())
+        trip = np.repeat(np.arange(len(last)), last - first + 1)
 
         def total(column: Floats) -> Floats:
-            return column[::2] + column[1::2] if pairs else np.add.reduceat(column, first)
+            found: Floats = np.bincount(trip, column)
+            return found
 
         flat = left[last] == 0.0
         instrument = number[first].astype(np.int64)
@@ -1206,11 +1229,7 @@ class Trips(msgspec.Struct, frozen=True, eq=False):
         leave = np.where(flat, proceeds / np.where(gone > 0.0, gone, 1.0), mark)
         # How far it went: by its own prices, and by the bars from the entry's on to the one before the exit's.
         high, low = np.maximum(entry, leave), np.minimum(entry, leave)
-        edges = np.column_stack((begin, end)).ravel()
-        edges = edges[:-1] if edges[-1] == len(window.row_ns) else edges
-        some = end > begin
-        high[some] = np.maximum(high, np.maximum.reduceat(window.prices[1], edges)[::2])[some]
-        low[some] = np.minimum(low, np.minimum.reduceat(window.prices[2], edges)[::2])[some]
+        reach(window.prices[1], window.prices[2], begin, end, high, low)
         best, worst = np.where(side > 0, high, low), np.where(side > 0, low, high)
         risk = amount[first] * stop[first]
         found: tuple[Any, ...] = (
@@ -1220,7 +1239,7 @@ class Trips(msgspec.Struct, frozen=True, eq=False):
             entry,
             end,
             leave,
-            np.abs(left[::2]) if pairs else np.maximum.reduceat(np.abs(left), first),
+            np.maximum.reduceat(np.abs(left), first),
             fees,
             profit,
             profit / cost * 100.0,
