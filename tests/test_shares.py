@@ -8,19 +8,20 @@ import gc
 import io
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
 import pytest
 
 from tests.storage.kit import tamper
+from tests.virtual_time import LeapingClock
 from watchhamster.app import Options, build_engine
 from watchhamster.commands import export, perform
 from watchhamster.core.market import Candle, Event
-from watchhamster.core.ports import Request, Response
+from watchhamster.core.ports import Clock, Request, Response
 from watchhamster.core.timeframes import SECOND_NS, timeframe
 from watchhamster.engine.clock import ScaledClock
 from watchhamster.engine.engine import Engine
@@ -49,9 +50,11 @@ def collect() -> Iterator[None]:
     gc.collect()
 
 
+C = TypeVar("C", bound=Clock)
+
+
 @asynccontextmanager
-async def exchange(now_ns: int, speed: float = 8.0) -> AsyncIterator[tuple[ScaledClock, Simulator]]:
-    clock = ScaledClock(now_ns, speed)
+async def exchange_at(clock: C) -> AsyncIterator[tuple[C, Simulator]]:
     await clock.sleep(0.0)  # from now on it runs
     with pytest.MonkeyPatch.context() as environment:
         async with Simulator(clock=clock) as simulator:
@@ -59,6 +62,11 @@ async def exchange(now_ns: int, speed: float = 8.0) -> AsyncIterator[tuple[Scale
                 environment.setenv(f"WATCHHAMSTER_{venue.upper()}_URL", url)
             yield clock, simulator
             await asyncio.sleep(0.05)  # for the sockets' last turns of the loop
+
+
+def exchange(now_ns: int) -> AbstractAsyncContextManager[tuple[ScaledClock, Simulator]]:
+    """In a hurry: the pace at which it is asked is by the clock."""
+    return exchange_at(ScaledClock(now_ns, 40.0))
 
 
 @asynccontextmanager
@@ -212,7 +220,7 @@ async def test_what_is_known_is_not_asked_again(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def watching(home: Home, clock: ScaledClock) -> AsyncIterator[tuple[Engine, list[Candle], list[Alert]]]:
+async def watching(home: Home, clock: Clock) -> AsyncIterator[tuple[Engine, list[Candle], list[Alert]]]:
     candles: list[Candle] = []
     alerts: list[Alert] = []
 
@@ -237,15 +245,18 @@ async def test_an_engine_that_wakes_after_a_split_mixes_no_scales(tmp_path: Path
     since_ns = FRIDAY_NS - 60 * DAY_NS
     fall = Rule(name="fall", formula="close < close[1] * 0.8", instruments=(NVDA,), timeframe="1m", channels=("inbox",))
     days = Rule(name="days", formula="adjusted(close) > 0", instruments=(NVDA,), timeframe="1d", channels=("inbox",))
-    async with exchange(FRIDAY_NS, 20.0) as (clock, _), watching(home, clock) as (engine, candles, _alerts):
+    friday = exchange_at(LeapingClock(FRIDAY_NS, 20.0))
+    async with friday as (clock, _), watching(home, clock) as (engine, candles, _alerts):
         for rule in (fall, days):
             await engine.save_rule(rule)
-        friday = await engine.bars(NVDA, "1d", since_ns, FRIDAY_NS)
+        before = await engine.bars(NVDA, "1d", since_ns, FRIDAY_NS)
+        clock.leap(FRIDAY_NS + 4 * MINUTES.approximate_ns)
         async with asyncio.timeout(90):
             while len(candles) < 2:
                 await clock.sleep(1.0)
         minutes = {candle.open_ns: candle.close for candle in candles if candle.timeframe == "1m"}
-    async with exchange(MONDAY_NS, 20.0) as (clock, simulator), watching(home, clock) as (engine, candles, alerts):
+    monday = exchange_at(LeapingClock(MONDAY_NS, 20.0))
+    async with monday as (clock, simulator), watching(home, clock) as (engine, candles, alerts):
         async with asyncio.timeout(90):
             while not any(alert.kind == "system" and "split" in alert.key for alert in alerts) or not candles:
                 await clock.sleep(1.0)
@@ -253,10 +264,10 @@ async def test_an_engine_that_wakes_after_a_split_mixes_no_scales(tmp_path: Path
                 await clock.sleep(1.0)
         told = next(alert for alert in alerts if alert.kind == "system")
         assert told.instrument == NVDA and "2 shares for 1" in str(told.text)
-        monday = await engine.bars(NVDA, "1d", since_ns, SPLIT_NS)
+        after = await engine.bars(NVDA, "1d", since_ns, SPLIT_NS)
         true = await truth(simulator, "1d", since_ns, SPLIT_NS)
-        assert dict(zip(monday.open_ns.tolist(), monday.close.tolist(), strict=True)) == true
-        assert len(monday) >= len(friday) > 30
+        assert dict(zip(after.open_ns.tolist(), after.close.tolist(), strict=True)) == true
+        assert len(after) >= len(before) > 30
         again = await engine.bars(NVDA, "1m", min(minutes), max(minutes) + MINUTES.approximate_ns)
         true = await truth(simulator, "1m", min(minutes), max(minutes) + MINUTES.approximate_ns)
         assert dict(zip(again.open_ns.tolist(), again.close.tolist(), strict=True)) == true

@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sized
-from contextlib import suppress
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.test_cli_yahoo import FRIDAY_NS
+from tests.virtual_time import LeapingClock
 from watchhamster.app import Options, build_engine
-from watchhamster.core.ports import Unavailable
 from watchhamster.core.timeframes import SECOND_NS
-from watchhamster.engine.clock import ScaledClock
 from watchhamster.engine.engine import Engine
 from watchhamster.engine.owner import Owner
 from watchhamster.settings import Home
@@ -48,15 +45,6 @@ def shown(engine: Engine) -> tuple[object, bool]:
     return next(((c.value, c.detail is not None) for c in yahoo.children if c.name == "quotes"), (None, False))
 
 
-async def patiently(ask: Callable[[], Awaitable[Sized]]) -> None:
-    """With time so fast a pause of the machine looks like sleep, and drops every socket: then it is asked again."""
-    async with asyncio.timeout(60):
-        while True:
-            with suppress(Unavailable):
-                assert len(await ask())
-                return
-
-
 @pytest.fixture(autouse=True)
 def collect() -> Iterator[None]:
     yield
@@ -66,7 +54,7 @@ def collect() -> Iterator[None]:
 @pytest.mark.parametrize("faults", ["", "yahoo.crumb429"])
 async def test_twenty_symbols_ten_minutes_five_charts_and_a_search(tmp_path: Path, faults: str) -> None:
     """With a pass the tickers are one call; without, one each, and never more. The rest comes by the stream."""
-    clock = ScaledClock(FRIDAY_NS, 60.0)
+    clock = LeapingClock(FRIDAY_NS, 100.0, step_s=2.0)
     home = Home(tmp_path / "home")
     async with Simulator(clock=clock, faults=faults) as simulator:
         with pytest.MonkeyPatch.context() as environment:
@@ -82,9 +70,9 @@ async def test_twenty_symbols_ten_minutes_five_charts_and_a_search(tmp_path: Pat
             seeded = asked(simulator)
             for _ in range(5):
                 now_ns = clock.now_ns()
-                await patiently(partial(engine.bars, "yahoo:AAPL", "1d", now_ns - 300 * DAY_NS, now_ns))
+                assert len(await engine.bars("yahoo:AAPL", "1d", now_ns - 300 * DAY_NS, now_ns))
             for text in ("a", "ap", "app", "ap", "app", "appl", "app", "appl", "apple"):  # typed, with second thoughts
-                await patiently(partial(engine.search, "yahoo", text))
+                assert await engine.search("yahoo", text)
             charted = asked(simulator) - seeded
             assert charted["/v8/finance/chart"] <= 3 + len(WATCHED)  # what was read was kept
             assert charted["/v1/finance/search"] <= 8  # of nine

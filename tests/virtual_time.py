@@ -102,16 +102,16 @@ class LeapingClock:
     """The `Clock` for real sockets: faster than the machine's, and set ahead when a test is ready for it.
 
     So no machine is too slow for a test, and none waits for a minute to pass. Time passes only while somebody waits for
-    it, at most `_STEP_S` at once: a stall of the machine, which at this speed were a computer that slept, is none.
+    it, at most `step_s` at once: a stall of the machine, which at this speed were a computer that slept, is none.
     Whoever sleeps through a leap wakes.
     """
 
-    _STEP_S = 0.5
     _LOOK_S = 0.02  # of the machine's time, for a leap tells nobody
 
-    def __init__(self, start_ns: int, speed: float = 3.0) -> None:
+    def __init__(self, start_ns: int, speed: float = 3.0, *, step_s: float = 0.5) -> None:
         self._start_ns = start_ns
         self._speed = speed
+        self._step_s = step_s
         self._at_s = 0.0
         self._looked_at = time.monotonic()
 
@@ -127,7 +127,7 @@ class LeapingClock:
         while (left_s := until_s - self._at_s) > 0:
             await asyncio.sleep(min(left_s / self._speed, self._LOOK_S))
             now = time.monotonic()
-            self._at_s += min((now - self._looked_at) * self._speed, self._STEP_S)
+            self._at_s += min((now - self._looked_at) * self._speed, self._step_s)
             self._looked_at = now
 
     def leap(self, at_ns: int) -> None:

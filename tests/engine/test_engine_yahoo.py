@@ -33,6 +33,7 @@ pytest.importorskip("holidays")
 
 MINUTE_NS, HOUR_NS = 60 * SECOND_NS, 3600 * SECOND_NS
 APPLE = "yahoo:AAPL"
+SPEED = 8.0
 
 # A request that is given up leaves httpcore's socket to the garbage collector.
 pytestmark = [
@@ -122,7 +123,7 @@ async def test_a_half_day_ends_early_and_its_bars_with_it(home: Home) -> None:
     half, close = at("2026-11-27T12:30-05:00"), at("2026-11-27T13:00-05:00")
     day, week = at("2026-11-27T00:00-05:00"), at("2026-11-23T00:00-05:00")
     frames = ("5m", "1h", "1d", "1w", "1M")
-    clock = LeapingClock(at("2026-11-27T12:55:03-05:00"))
+    clock = LeapingClock(at("2026-11-27T12:55:03-05:00"), SPEED)
     async with Simulator(clock=clock) as simulator, watching(home, simulator) as engine:
         seen = Seen(engine)
         await engine.set_watch_list([APPLE])
@@ -184,7 +185,7 @@ async def test_a_half_day_ends_early_and_its_bars_with_it(home: Home) -> None:
             for since_ns, until_ns in await unknown(engine, "1m", at("2026-11-25T16:00-05:00"), clock.now_ns())
         ]
         assert missing == [], "Thanksgiving, the night and the time since the close are no gap"
-    clock = LeapingClock(at("2026-11-27T13:54:00-05:00"))
+    clock = LeapingClock(at("2026-11-27T13:54:00-05:00"), SPEED)
     async with Simulator(clock=clock) as simulator, watching(home, simulator) as engine:
         seen = Seen(engine)
         away = await engine.away()
@@ -208,7 +209,7 @@ async def test_a_half_day_ends_early_and_its_bars_with_it(home: Home) -> None:
 async def test_a_first_minute_after_a_weekend_in_which_summer_time_ended(home: Home) -> None:
     """The count of the day begins anew, the grid moves by an hour; then the stream is lost, and polling carries on."""
     opening = at("2026-11-02T09:30-05:00")
-    clock = LeapingClock(at("2026-11-02T09:26:00-05:00"))
+    clock = LeapingClock(at("2026-11-02T09:26:00-05:00"), SPEED)
     async with Simulator(clock=clock) as simulator, watching(home, simulator, APPLE) as engine:
         seen = Seen(engine)
         mean = Rule(name="mean", formula="sma(close, 5) > 0", instruments=(APPLE,), timeframe="1h", forming=True)
@@ -238,6 +239,24 @@ async def test_a_first_minute_after_a_weekend_in_which_summer_time_ended(home: H
         assert engine.metrics().feeds["yahoo"] == "fallback"
         check_minutes(seen, await truth(simulator, "1m", opening, clock.now_ns()), opening)
         assert await unknown(engine, "1m", at("2026-10-30T16:00-04:00"), clock.now_ns()) == []
+
+
+async def test_a_bar_that_is_open_is_shown_from_its_beginning_at_once(home: Home) -> None:
+    """Whoever chooses five minutes or an hour sees what traded in them so far, before its minutes have settled."""
+    start_ns = at("2026-11-27T12:57:50-05:00")
+    clock = LeapingClock(start_ns, 1.0)
+    async with Simulator(clock=clock) as simulator, watching(home, simulator, APPLE) as engine:
+        for name, open_ns in (("5m", at("2026-11-27T12:55-05:00")), ("1h", at("2026-11-27T12:30-05:00"))):
+            engine.focus(APPLE, name)
+            await until(lambda name=name: engine.forming(APPLE, name))  # type: ignore[misc]
+            bar = engine.forming(APPLE, name)
+            assert bar is not None and (bar.open_ns, bar.closed, bar.origin) == (open_ns, False, "live")
+            minutes = await truth(simulator, "1m", open_ns, clock.now_ns())
+            before = [row for row in minutes if row["open_ns"] + MINUTE_NS <= start_ns]
+            assert single([bar.open]) == single([minutes[0]["open"]])
+            assert max(single([row["high"] for row in before])) <= np.float32(bar.high)
+            assert min(single([row["low"] for row in before])) >= np.float32(bar.low)
+        assert clock.now_ns() < start_ns + MINUTE_NS, "the minute in which it was chosen cannot have settled"
 
 
 def check_minutes(seen: Seen, true: list[dict[str, Any]], opening: int) -> None:

@@ -358,8 +358,9 @@ class MinuteBuilder:
 class OpenBars:
     """The bars that are still open of an instrument whose venue tells no trades: of its minutes.
 
-    A minute is the venue's own where that has been told, and until then the provisional one. A bar is given if all of
-    it is known: its minutes were told from its beginning to where the provisional ones begin, or it began after them.
+    A minute is the venue's own where that has been told, and until then a provisional one: what the venue said of it so
+    far, and the tickers since. A bar is given if all of it is known: its minutes were told from its beginning to where
+    the provisional ones begin, or it began after them.
     `since_ns` is when watching begins: a minute that is older has only been seen in part.
     """
 
@@ -381,12 +382,15 @@ class OpenBars:
             self._seen_ns = candle.open_ns - (candle.open_ns >= self._since_ns)
         known = self._minutes.get(candle.open_ns)
         if known is None or not known.closed:
-            self._minutes[candle.open_ns] = candle
+            self._minutes[candle.open_ns] = candle if known is None else _both(known, candle)
 
     def tell(self, candles: Iterable[Candle], since_ns: int, until_ns: int) -> None:
-        """The venue's minutes of `[since_ns, until_ns)`, which are all there are."""
-        minutes = {at: c for at, c in self._minutes.items() if not since_ns <= at < until_ns}
-        minutes.update((candle.open_ns, candle) for candle in candles)
+        """The venue's minutes of `[since_ns, until_ns)`, which are all there are; those still open as they are now."""
+        before = {at: c for at, c in self._minutes.items() if since_ns <= at < until_ns}
+        minutes = {at: c for at, c in self._minutes.items() if at not in before}
+        for candle in candles:
+            seen = before.get(candle.open_ns)
+            minutes[candle.open_ns] = candle if candle.closed or seen is None else _both(candle, seen)
         self._minutes = dict(sorted(minutes.items())[-self._MINUTES_MAX :])
         first_ns, last_ns = self._told
         if first_ns <= until_ns and since_ns <= last_ns:
@@ -438,6 +442,12 @@ class OpenBars:
             closed=False,
             origin="live",
         )
+
+
+def _both(earlier: Candle, later: Candle) -> Candle:
+    """An open minute that two have told in part."""
+    high, low = max(earlier.high, later.high), min(earlier.low, later.low)
+    return msgspec.structs.replace(later, open=earlier.open, high=high, low=low)
 
 
 def _never_closes(grid: Grid, at_ns: int) -> bool:

@@ -53,7 +53,7 @@ from watchhamster.core.timeframes import SECOND_NS, UTC, Grid, Timeframe, timefr
 from watchhamster.engine.backfill import Backfill
 from watchhamster.engine.bench import Bench
 from watchhamster.engine.board import Board
-from watchhamster.engine.feed import FEED_REASONS, Feed
+from watchhamster.engine.feed import FEED_REASONS, Feed, Pace
 from watchhamster.engine.outbox import Outbox
 from watchhamster.engine.paper import PaperRows, Papers
 from watchhamster.engine.routing import Caller
@@ -276,6 +276,7 @@ class Engine:
         self._observers: list[Callable[[Event | Alert], None]] = []
         self._group: asyncio.TaskGroup | None = None
         self._main: asyncio.Task[None] | None = None
+        self._bars_pace = {name: Pace([part.feed.venue.policy.bars], clock) for name, part in parts.items()}
         self._confirmed_at = -1e9
         self._minute_ns = 0
         self._counted = 0
@@ -650,10 +651,8 @@ class Engine:
         if minute_ns < self._minute_ns - 2 * MINUTE.approximate_ns:
             self._minute_ns = minute_ns  # the clock was set back
         over = minute_ns > self._minute_ns
-        for live in self._lives.values() if self._recorded is None else ():
-            if not live.asking and not self._has_trades(live.instrument) and (due := self._due(live)):
-                live.asking = True
-                self._run(self._take(live, due), f"candles of {live.instrument}")
+        if self._recorded is None:
+            self._take_what_is_due()
         if not over and now - self._confirmed_at < CONFIRM_S:
             return
         lives = [live for live in self._lives.values() if self._has_trades(live.instrument)]
@@ -673,19 +672,30 @@ class Engine:
             self._minute_ns = minute_ns
             self._ended(end_ns)
 
+    def _take_what_is_due(self) -> None:
+        """Ask for the settled bars of what has no trades: at once where somebody waits for them, else at a pace."""
+        due = {live: self._due(live) for live in self._lives.values() if not self._has_trades(live.instrument)}
+        waited = {self._focus[0]} if self._focus is not None else set[str]()
+        waited |= {instrument for instrument, _ in self._needs()}
+        for live in sorted(due, key=lambda live: live.whole_from[MINUTE.name]):  # the longest unknown first
+            if live.asking or not due[live]:
+                continue
+            if live.instrument not in waited:
+                pace = self._bars_pace[split_instrument(live.instrument)[0]]
+                if pace.wait_s() > 0:
+                    continue
+                pace.take()
+            live.asking = True
+            self._run(self._take(live, due[live]), f"candles of {live.instrument}")
+
     def _due(self, live: _Live) -> dict[Timeframe, int]:
         """Of an instrument without trades: the timeframes of which bars have settled since they were taken, and up to
         when."""
         frames = [MINUTE, *(timeframe(name) for i, name in self._needs() if i == live.instrument)]
-        is_shown = self._focus is not None and self._focus[0] == live.instrument
-        if self._focus is not None and is_shown:
+        if self._focus is not None and self._focus[0] == live.instrument:
             frames.append(self._focus[1])
         part = self._parts[split_instrument(live.instrument)[0]]
         grid, settled_ns = self._grid(live.instrument), self.clock.now_ns() - SETTLE_NS - part.caller.ahead_ns
-        if not is_shown and frames == [MINUTE]:  # it is only on the list, and nobody waits for each of its minutes
-            known_ns = live.whole_from.get(MINUTE.name, settled_ns)
-            if settled_ns - known_ns < part.feed.venue.policy.bars_s * SECOND_NS:
-                return {}
         until = {frame: grid.settled_ns(frame, settled_ns) for frame in frames if frame.name in live.whole_from}
         return {frame: until_ns for frame, until_ns in until.items() if live.whole_from[frame.name] < until_ns}
 
@@ -734,11 +744,26 @@ class Engine:
             until_ns = live.whole_from[MINUTE.name]
             bars = await self._backfill.candles(live.instrument, MINUTE, day_ns, until_ns)
             live.bars.tell(bars.candles(live.instrument, MINUTE.name, "backfill"), day_ns, max(day_ns, until_ns))
+            await self._read_open_minutes(live)
         except WatchHamsterError:
             await self.clock.sleep(AGAIN_S)
             raise
         finally:
             live.reading = False
+
+    async def _read_open_minutes(self, live: _Live) -> None:
+        """What has traded since the last settled minute, of which the venue tells with reserve."""
+        since_ns, now_ns = live.whole_from[MINUTE.name], self.clock.now_ns()
+        grid = self._grid(live.instrument)
+        until_ns = grid.end_ns(MINUTE, grid.open_ns(MINUTE, now_ns))
+        if not grid.room(MINUTE, since_ns, until_ns):
+            return
+        part = self._parts[split_instrument(live.instrument)[0]]
+        query = part.feed.venue.candles(live.symbol, MINUTE, since_ns, until_ns)
+        page = await part.caller.call(query, market=live.symbol)
+        since_ns = max(since_ns, live.whole_from[MINUTE.name])  # some may have settled meanwhile
+        open_ones = [msgspec.structs.replace(c, closed=False) for c in page.rows if c.open_ns >= since_ns]
+        live.bars.tell(open_ones, since_ns, until_ns)
 
     def _ended(self, end_ns: int) -> None:
         """Weeks, months and years that are over, for the rules on them: the venue's candles are taken."""

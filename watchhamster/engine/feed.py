@@ -158,7 +158,7 @@ class Feed:
 
         # The stream.
         self._session: _Session | None = None
-        self._dial_pace = _Pace(self._policy.dials, clock)
+        self._dial_pace = Pace(self._policy.dials, clock)
         self._backoff = _Backoff(self._policy.backoff_first_s, self._policy.backoff_max_s, rng)
         self._retry = asyncio.Event()
         self._trouble: tuple[str, Values] = ("connecting", {})
@@ -516,7 +516,7 @@ class Feed:
 
     async def _subscribe(self, session: _Session, stream: Stream) -> None:
         """Say what is wanted, and again whenever that changes, within the venue's message quotas."""
-        session.pace = _Pace(self._policy.messages, self._clock)
+        session.pace = Pace(self._policy.messages, self._clock)
         try:
             while self._wants:
                 await self._clock.sleep(session.pace.wait_s())  # first, so that the latest wants are sent
@@ -960,7 +960,7 @@ class _Session:
         self.asked: set[tuple[Kind, str]] = set()
         self.awaiting: dict[tuple[Kind, str], float] = {}  # subscriptions without a first answer -> until when
         self.refusal: str | None = None  # the venue's own words
-        self.pace: _Pace | None = None
+        self.pace: Pace | None = None
 
     def lose(self, reason: str, values: Values) -> None:
         if not self.lost.done():
@@ -1054,7 +1054,7 @@ class _Backoff:
         self._next_s = None
 
 
-class _Pace:
+class Pace:
     """Quotas on what we send one by one, each held a quarter second longer, for the network bunches."""
 
     def __init__(self, quotas: Sequence[Quota], clock: Clock) -> None:

@@ -616,7 +616,7 @@ class Yahoo:
         audit_s=120.0,  # of symbols whose silence may be a halt
         backoff_first_s=1.0,
         backoff_max_s=60.0,
-        bars_s=300.0,
+        bars=Quota(5, 50.0),  # so each minute of five, as it settles; of more the minutes are had together
         stale_after_s=180.0,
         snapshot_timeout_s=120.0,
         connects=Quota(1, 1.0),
