@@ -1212,7 +1212,7 @@ class Trips(msgspec.Struct, frozen=True, eq=False):
         trip = np.repeat(np.arange(len(last)), last - first + 1)
 
         def total(column: Floats) -> Floats:
-            found: Floats = np.bincount(trip, column)
+            found: Floats = np.bincount(trip, column).astype(np.float64, copy=False)
             return found
 
         flat = left[last] == 0.0
