@@ -32,7 +32,6 @@ from PySide6.QtWidgets import (
     QFrame,
     QGridLayout,
     QHBoxLayout,
-    QHeaderView,
     QLabel,
     QLineEdit,
     QProgressBar,
@@ -103,9 +102,9 @@ def period_name(days: int) -> str:
 def method_name(method: str) -> str:
     """What a way of searching is called."""
     return {
-        "grid": _("Grid: every combination"),
+        "grid": _("Grid (all of them)"),
         "random": _("Random"),
-        "tpe": _("TPE: learns where good ones lie"),
+        "tpe": _("TPE (learns)"),
         "cmaes": _("CMA-ES"),
         "genetic": _("Genetic"),
         "coordinate": _("One after the other"),
@@ -374,9 +373,9 @@ class RunForm(Translated, QScrollArea):
         self.bar.setValue(done)
         self._say_status()
 
-    def end(self) -> None:
-        """It is over."""
-        self._doing = lambda: ""
+    def end(self, remark: Callable[[], str] = lambda: "") -> None:
+        """It is over; perhaps there is something to say about it."""
+        self._doing = remark
         had = self.cancel.hasFocus()
         self.cancel.hide()
         self.bar.hide()
@@ -618,7 +617,13 @@ class Table(Translated, QTableView):
     chosen = Signal(object)
 
     def __init__(
-        self, model: Rows, name: Callable[[], str], *, several: bool = False, sortable: bool = True, stretch: int = -1
+        self,
+        model: Rows,
+        name: Callable[[], str],
+        *,
+        several: bool = False,
+        sortable: bool = True,
+        stretch: bool = True,
     ) -> None:
         super().__init__()
         self.rows, self._name, self._stretch = model, name, stretch
@@ -671,10 +676,7 @@ class Table(Translated, QTableView):
         for i, column in enumerate(self.rows.columns):
             widest = max((letters.width(column.text(row)) for row in some), default=0)
             self.setColumnWidth(i, max(widest, heads.width(column.head()) + t.px(14)) + t.px(18))
-        last = self.horizontalHeader()
-        last.setStretchLastSection(self._stretch == -1)
-        if 0 <= self._stretch < len(self.rows.columns):
-            last.setSectionResizeMode(self._stretch, QHeaderView.ResizeMode.Stretch)
+        self.horizontalHeader().setStretchLastSection(self._stretch)
 
     def _themed(self) -> None:
         t = theme.current()
@@ -1280,7 +1282,7 @@ class SearchView(Translated, QWidget):
         self.bar.setTextVisible(False)
         self._labels = [plain_text("") for _n in range(4)]
         self._told, self.best, self.verdict = (plain_text("") for _n in range(3))
-        self.table = Table(Rows([]), lambda: _("Best trials"))
+        self.table = Table(Rows([]), lambda: _("Best trials"), stretch=False)
         grid = QGridLayout()
         grid.setContentsMargins(theme.AROUND, theme.AROUND, theme.AROUND, theme.BETWEEN)
         grid.setHorizontalSpacing(theme.BETWEEN)
@@ -1401,6 +1403,7 @@ class SearchView(Translated, QWidget):
             if trial.rejected is None and trial.stage == "search" and trial.metrics.get(metric) is not None
         ]
         known.sort(key=lambda trial: float(trial.metrics[metric] or 0), reverse=more)
+        known = list({tuple(trial.parameters.items()): trial for trial in reversed(known)}.values())[::-1]
         names = list(treasure.best.parameters) if treasure.best is not None else []
 
         def parameter(name: str) -> Column:
@@ -1484,7 +1487,8 @@ class LabPage(Translated, QWidget):
         self.with_caution: Callable[[str, Callable[[], None]], None] = lambda _venue, go_on: go_on()
         self.outcome: Outcome | None = None
         self._opened = False
-        self._running: asyncio.Task[None] | None = None
+        self._busy = False
+        self._running: asyncio.Task[None] | None = None  # what is under way, once it has begun
         self._remark: Callable[[], str] = lambda: ""
         self.form = RunForm(engine, lookup, zone)
         self.overview = Overview()
@@ -1623,16 +1627,17 @@ class LabPage(Translated, QWidget):
         """Run what the form says."""
         wanted = self.form.request()
         if wanted is not None:
-            self._with_cautions(list(wanted.instruments), lambda: self._begin(self._run(wanted)))
+            self._with_cautions(
+                list(wanted.instruments), lambda: self._begin(lambda: self._run(wanted), lambda: _("Fetching candles…"))
+            )
 
     def repeat(self, past: Past) -> None:
         """Run a kept one again, and show it."""
 
         async def work() -> None:
-            self.form.begin(lambda: _("Repeating run {id}…").format(id=past.id))
             self.show_outcome(await self._bench().repeat(past.id))
 
-        self._begin(work())
+        self._begin(work, lambda: _("Repeating run {id}…").format(id=past.id))
 
     def cancel(self) -> None:
         """End what is under way."""
@@ -1641,7 +1646,7 @@ class LabPage(Translated, QWidget):
 
     def is_busy(self) -> bool:
         """Whether a run is under way."""
-        return self._running is not None
+        return self._busy
 
     def _with_cautions(self, instruments: list[str], go_on: Callable[[], None]) -> None:
         venues = list(dict.fromkeys(name.partition(":")[0] for name in instruments))
@@ -1654,28 +1659,32 @@ class LabPage(Translated, QWidget):
 
         one(venues)
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._running is not None or self._engine.bench is None:
-            work.close()
+    def _begin(self, work: Callable[[], Coroutine[Any, Any, None]], doing: Callable[[], str]) -> None:
+        if self._busy or self._engine.bench is None:
             return
+        self._busy = True
+        self.form.begin(doing)
 
         async def carry() -> None:
             self._running = asyncio.current_task()
             try:
-                await work
+                await work()
             except asyncio.CancelledError:
-                self.form.end()
-                self.form.progress(lambda: _("Cancelled."))
-                self.form.bar.hide()
+                self._over(lambda: _("Cancelled."))
                 raise
-            finally:
-                self._running = None
-                self.form.end()
+            self._over()
 
-        self._errands.run(self, carry(), None, self._failed)
+        def failed(error: Exception) -> None:
+            self._over()
+            self._failed(error)
+
+        self._errands.run(self, carry(), None, failed)
+
+    def _over(self, remark: Callable[[], str] = lambda: "") -> None:
+        self._busy, self._running = False, None
+        self.form.end(remark)
 
     async def _run(self, wanted: Wanted) -> None:
-        self.form.begin(lambda: _("Fetching candles…"))
         await self._fetch(wanted)
         self.form.progress(lambda: _("Running…"))
         outcome = await self._bench().run(wanted, self._staged)
