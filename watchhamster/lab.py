@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 EXAMPLES: Final = RESOURCES / "strategies"
 FINER_MOST: Final = 1_000_000  # shorter bars that are looked at inside of longer ones
-STRESS_BARS: Final = 400_000  # bars that a single run is tried again on before it is judged
+STRESS_BARS: Final = 150_000  # bars that a single run is tried again on before it is judged
 TEXT_READ_MOST: Final = 4_000_000
 PYTHON_S: Final = 60.0
 PYTHON_MB: Final = 1000.0
@@ -740,7 +740,9 @@ def _stressed(run: Run, bars: int) -> Stress | None:
     """The run under worse conditions; as many random entries as there is time for."""
     from watchhamster.backtest.trust import Change, stress
 
-    times = bars // max(1, run.result.bars)
+    history = run.material.history
+    walked = sum(len(fine.prices) // 4 for fine in history.fine if fine is not None)
+    times = bars // max(1, run.result.bars + walked)
     if times < 2 or run.request.source.python or not run.result.trades:
         return None
     document = run.request.source.document(run.library)

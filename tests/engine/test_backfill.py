@@ -246,6 +246,18 @@ def test_a_timeframe_the_venue_lacks_is_folded_from_the_largest_that_fits(networ
     with_past(main)
 
 
+def test_of_what_is_stored_in_part_the_bars_that_are_whole_are_folded() -> None:
+    async def main(past: Past, clock: VirtualClock) -> None:
+        hour_ns = 3600 * SECOND_NS
+        since_ns = timeframe("1h").open_ns(MIDDAY_NS) - 6 * hour_ns
+        await past.backfill.candles("memory:AAA", "1m", since_ns - hour_ns // 2, since_ns + 2 * hour_ns + hour_ns // 3)
+        await past.backfill.candles("memory:AAA", "1m", since_ns + 3 * hour_ns, since_ns + 5 * hour_ns)
+        bars = await past.backfill.candles("memory:AAA", "1h", since_ns - 9 * hour_ns, MIDDAY_NS, network=False)
+        assert bars.open_ns.tolist() == [since_ns + n * hour_ns for n in (0, 1, 3, 4)]
+
+    with_past(main)
+
+
 @settings(max_examples=30)
 @given(pieces=st.lists(st.tuples(st.integers(0, 400), st.integers(1, 200)), min_size=1, max_size=6))
 def test_any_order_of_requests_gives_the_same_history(pieces: list[tuple[int, int]]) -> None:

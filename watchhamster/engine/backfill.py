@@ -366,13 +366,28 @@ class Backfill:
         return [Span(room[0][0], room[-1][1], "not_fetched", 0) for room in rooms if room]
 
     async def _fold(self, instrument: str, grid: Grid, tf: Timeframe, span: Span) -> Bars:
-        """What was not fetched, folded from the largest smaller candles the store has all of; else nothing."""
-        whole = _whole(grid, tf, span.since_ns, span.until_ns)
+        """What was not fetched, folded from the largest smaller candles the store has all of.
+
+        Where it has none of them whole, from what there is: each bar that smaller candles fill from end to end.
+        """
+        since_ns, until_ns = _whole(grid, tf, span.since_ns, span.until_ns)
+        pieces: list[Bars] = []
         for name in _BASES:
             base = timeframe_of(name)
-            if _fits(base, tf) and not await self._missing(instrument, grid, base, *whole):
-                return fold_bars(await self._store.bars(instrument, base.name, *whole), tf, grid)
-        return Bars.empty()
+            if not _fits(base, tf):
+                continue
+            holes = await self._missing(instrument, grid, base, since_ns, until_ns)
+            starts, ends = [since_ns, *(h.until_ns for h in holes)], [*(h.since_ns for h in holes), until_ns]
+            insides = [_inside(grid, tf, start, end) for start, end in zip(starts, ends, strict=True) if start < end]
+            found = [
+                fold_bars(await self._store.bars(instrument, base.name, start, end), tf, grid)
+                for start, end in insides
+                if start < end
+            ]
+            if found and not holes:
+                return found[0]
+            pieces += [bars for bars in found if len(bars)]
+        return Bars.merged(pieces) if pieces else Bars.empty()
 
 
 class _Turn:
@@ -403,3 +418,12 @@ def _whole(grid: Grid, tf: Timeframe, since_ns: int, until_ns: int) -> tuple[int
     """The span of whole candles around a span."""
     last_ns = grid.open_ns(tf, until_ns - 1)
     return grid.open_ns(tf, since_ns), grid.end_ns(tf, last_ns)
+
+
+def _inside(grid: Grid, tf: Timeframe, since_ns: int, until_ns: int) -> tuple[int, int]:
+    """The span of the candles that lie whole within a span."""
+    first_ns, last_ns = grid.open_ns(tf, since_ns), grid.open_ns(tf, until_ns - 1)
+    if first_ns < since_ns:
+        first_ns = grid.next_ns(tf, first_ns)
+    end_ns = grid.end_ns(tf, last_ns)
+    return first_ns, end_ns if end_ns <= until_ns else last_ns
