@@ -7,6 +7,7 @@ at the first run, makes them, and remembers the last ones for their reports.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -43,11 +44,11 @@ class Workshop:
     def __init__(self, home: Home, desk: DeskStore, answer: Answer, language: Callable[[], str]) -> None:
         self._home, self._desk, self._answer, self._language = home, desk, answer, language
         self._pool: WorkerPool | None = None
-        self._stop = threading.Event()
+        self._hunt = _Hunt()
 
     async def close(self) -> None:
-        """End the worker, and ask a search to end."""
-        self._stop.set()
+        """End the worker, and a search."""
+        self._hunt.stop()
         if self._pool is not None:
             await self._pool.close()
 
@@ -124,7 +125,7 @@ class Workshop:
     async def search(self, wanted: Wanted, quest: Quest, on_progress: Callable[[Progress], None]) -> Treasure | None:
         """Look for better parameters with every core; None when it was cancelled by `cancel_search`."""
         loop = asyncio.get_running_loop()
-        self._stop = stop = threading.Event()
+        self._hunt = hunt = _Hunt()
         request = msgspec.structs.replace(_request(wanted), parameters={})
         search = lab.Search(
             method=quest.method,
@@ -134,29 +135,29 @@ class Workshop:
             resume=True,
         )
 
-        def went(_trials: Sequence[Trial]) -> None:
-            if stop.is_set():
-                raise _Stopped
-
         def tell(progress: Progress) -> None:
-            if not stop.is_set():
-                loop.call_soon_threadsafe(on_progress, progress)
+            hunt.go_on()
+            loop.call_soon_threadsafe(on_progress, progress)
+
+        def look() -> lab.Found | None:
+            try:
+                return lab.search(self._home, request, search, lambda _trials: None, tell, _Kept(self._desk, loop))
+            except asyncio.CancelledError:
+                return None
 
         try:
-            found = await asyncio.to_thread(
-                lab.search, self._home, request, search, went, tell, _Kept(self._desk, loop)
-            )
-        except _Stopped:
-            return None
+            found = await asyncio.to_thread(look)
         except asyncio.CancelledError:
-            stop.set()
+            hunt.stop()
             raise
+        if found is None:
+            return None
         findings = found.findings
         return Treasure(best=findings.best, trials=findings.trials, verdict=findings.verdict, trust=findings.trust)
 
     def cancel_search(self) -> None:
-        """End the search after the runs that are under way; what was found so far is kept."""
-        self._stop.set()
+        """End the search; what was found so far is kept."""
+        self._hunt.stop()
 
     async def _work(self, function: Callable[..., Any], *args: object, **options: Any) -> Any:
         if self._pool is None:
@@ -187,8 +188,32 @@ class _Kept:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
 
-class _Stopped(Exception):
-    """A person has ended the search."""
+class _Hunt:
+    """A search in its thread, and how it is ended from outside: as a task of that thread's loop is cancelled."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._task: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+
+    def go_on(self) -> None:
+        """In the thread, each time it tells how far it is. Raises `CancelledError` where it was stopped meanwhile."""
+        task = asyncio.current_task()
+        if task is None:  # called back, which is no place to end anything
+            return
+        with self._lock:
+            self._task = task.get_loop(), task
+            if self._stopped:
+                raise asyncio.CancelledError
+
+    def stop(self) -> None:
+        """From any thread; a search that is over is not touched."""
+        with self._lock:
+            self._stopped = True
+            if self._task is not None:
+                loop, task = self._task
+                with contextlib.suppress(RuntimeError):  # its loop has been closed
+                    loop.call_soon_threadsafe(task.cancel)
 
 
 def _request(wanted: Wanted) -> lab.Request:

@@ -301,6 +301,23 @@ def test_better_values_are_searched_and_used(inside: Any) -> None:
     inside(steps)
 
 
+def test_a_search_is_cancelled_and_what_it_found_is_kept(inside: Any) -> None:
+    async def steps(b: Bench) -> None:
+        search = b.page.search
+        b.fill()
+        search.trials.setValue(5000)
+        search.least.setValue(1)
+        search.method.setCurrentIndex([search.method.itemText(i) for i in range(7)].index("Random"))
+        search.start.click()
+        await until(lambda: search.bar.value() > 0, "runs come home", turns=12_000)
+        search.cancel.click()
+        await b.idle()
+        assert search._treasure is None and "Cancelled" in search._told.text()
+        assert search.start.isVisibleTo(search) and not search.cancel.isVisibleTo(search)
+
+    inside(steps)
+
+
 def test_tables_sort_by_values_and_keep_the_undefined_last() -> None:
     trades = [
         Trade(ETH, "long", n * SECOND_NS, 100.0, None, None, 1.0, 0.0, 0.0, 0.0, 1, None, best_percent=best)

@@ -127,4 +127,4 @@ class Bench(Protocol):
         """Look for better parameters with every core; None when it was cancelled by `cancel_search`."""
 
     def cancel_search(self) -> None:
-        """End the search after the runs that are under way; what was found so far is kept."""
+        """End the search; what was found so far is kept."""

@@ -1380,7 +1380,7 @@ class SearchView(Translated, QWidget):
     def stopping(self) -> None:
         """It is to end."""
         self.bar.setRange(0, 0)
-        self.tell(lambda: _("Ending after the runs under way…"))
+        self.tell(lambda: _("Ending the search…"))
 
     def end(self, treasure: Treasure | None, line: Callable[[], str]) -> None:
         """It is over: with what it found, or with a remark."""
