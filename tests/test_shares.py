@@ -21,7 +21,7 @@ from tests.virtual_time import LeapingClock
 from watchhamster.app import Options, build_engine
 from watchhamster.commands import export, perform
 from watchhamster.core.market import Candle, Event
-from watchhamster.core.ports import Clock, Request, Response
+from watchhamster.core.ports import Clock, Quota, Request, Response
 from watchhamster.core.timeframes import SECOND_NS, timeframe
 from watchhamster.engine.clock import ScaledClock
 from watchhamster.engine.engine import Engine
@@ -30,6 +30,7 @@ from watchhamster.monitor.alerts import Alert, Rule
 from watchhamster.services import Services
 from watchhamster.settings import Home
 from watchhamster.sim import Simulator
+from watchhamster.venues.yahoo import Yahoo
 
 pytest.importorskip("holidays")
 
@@ -60,13 +61,14 @@ async def exchange_at(clock: C) -> AsyncIterator[tuple[C, Simulator]]:
         async with Simulator(clock=clock) as simulator:
             for venue, url in simulator.venues.items():
                 environment.setenv(f"WATCHHAMSTER_{venue.upper()}_URL", url)
+            hurried = {group: Quota(quota.count, 0.1) for group, quota in Yahoo.quotas.items()}
+            environment.setattr(Yahoo, "quotas", hurried)
             yield clock, simulator
             await asyncio.sleep(0.05)  # for the sockets' last turns of the loop
 
 
 def exchange(now_ns: int) -> AbstractAsyncContextManager[tuple[ScaledClock, Simulator]]:
-    """In a hurry: the pace at which it is asked is by the clock."""
-    return exchange_at(ScaledClock(now_ns, 40.0))
+    return exchange_at(ScaledClock(now_ns, 8.0))
 
 
 @asynccontextmanager
