@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> int:
     asked.json = "--json" in rest
     undo: Callable[[], None] | None = None
     try:
-        load_translations(os.environ.get("WATCHHAMSTER_LANGUAGE", "auto"))
+        asked.language = load_translations(os.environ.get("WATCHHAMSTER_LANGUAGE", "auto"))
         running = "run" in rest[:1] or _is_desktop(rest)
         undo = configure_logging(home(), debug=asked.debug, file="watchhamster.log" if running else None)
         if _is_desktop(rest):

@@ -44,6 +44,7 @@ class Asked(msgspec.Struct):
     home: Path | None = None
     debug: bool = False
     json: bool = False
+    language: str = "en"  # in use
 
 
 asked = Asked()
@@ -66,6 +67,10 @@ def report_error(error: WatchHamsterError) -> int:
         print(say(error.text), file=sys.stderr)
         if "position" in error.details and "source" in error.details:
             print(f"  {error.details['source']}\n  {' ' * int(str(error.details['position']))}^", file=sys.stderr)
+        if isinstance(line := error.details.get("line"), int):
+            key = error.details.get("key")
+            where = _("line {line}").format(line=line)
+            print(f"  {where}: {key}" if key else f"  {where}", file=sys.stderr)
         if error.hint:
             print(say(error.hint), file=sys.stderr)
     return error.exit_code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ import typer
 
 from watchhamster import commands, lab
 from watchhamster.backtest.definitions import DEFINITIONS, GROUPS, shown
-from watchhamster.cli.console import Json, Period, act, cli, emit, home, iso, moment_of, note, period_of
+from watchhamster.cli.console import Json, Period, act, asked, cli, emit, home, iso, moment_of, note, period_of
 from watchhamster.core.ports import UsageError, WatchHamsterError
 from watchhamster.core.text import Text, _, ngettext, say
 from watchhamster.settings import load_translations
@@ -168,11 +167,10 @@ def _check_language(language: str | None) -> None:
 
 def _report(run: lab.Run, file: Path, language: str | None, **parts: Any) -> None:
     """The report, in its own language; what is printed stays in the user's."""
-    own = os.environ.get("WATCHHAMSTER_LANGUAGE", "auto")
     try:
-        lab.report(run, file, language=load_translations(language or own), **parts)
+        lab.report(run, file, language=load_translations(language or asked.language), **parts)
     finally:
-        load_translations(own)
+        load_translations(asked.language)
     note(_("Written: {file}").format(file=file))
 
 
@@ -499,7 +497,10 @@ def strategy_list(
         text = row.pop("text")
         try:
             document = lab.Source(text, row["name"]).document(commands.library_of(home()))
-            row |= {"description": document.description, "parameters": sorted(document.parameters), "error": None}
+            words = document.description
+            if asked.language == "ko" and not as_json:
+                words = document.description_ko or words
+            row |= {"description": words, "parameters": sorted(document.parameters), "error": None}
         except UsageError as error:  # such as a saved formula that is gone
             row |= {"description": "", "parameters": [], "error": str(error.text)}
         if as_json:
