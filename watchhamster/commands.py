@@ -679,7 +679,7 @@ def _is_cautioned(desk: DeskStore | None, *, venue: str) -> bool:
 
 def _papers(desk: DeskStore | None) -> list[dict[str, Any]]:
     """Strategies on paper, as their journals tell while nothing runs."""
-    from watchhamster.backtest.paper import Paper, Trader, from_bytes
+    from watchhamster.backtest.paper import Paper, Trader
     from watchhamster.engine.paper import record_of
 
     found = []
@@ -687,8 +687,7 @@ def _papers(desk: DeskStore | None) -> list[dict[str, Any]]:
         assert desk is not None
         paper = msgspec.structs.replace(msgspec.json.decode(content, type=Paper), id=paper_id)
         trader = Trader(paper, grid_of)
-        for entries in desk.read_journal(paper_id):
-            trader.live_again(from_bytes(entries))
+        trader.live_again(desk.read_journal(paper_id))
         found.append(record_of(paper, trader) | {"fills": msgspec.to_builtins(trader.fills)})
     return found
 

@@ -21,7 +21,7 @@ from tests.engine.test_engine import PATIENCE_S, watching
 from watchhamster.app import Options, build_engine, recorded_kinds
 from watchhamster.backtest import kernel as k
 from watchhamster.backtest.account import Account
-from watchhamster.backtest.paper import Begun, Entry, Moment, Paper, Trader, from_bytes, journal_bars, proof
+from watchhamster.backtest.paper import Begun, Entry, Moment, Paper, Trader, from_bytes, journal_bars, proof, to_bytes
 from watchhamster.backtest.run import Plan
 from watchhamster.backtest.strategy import read
 from watchhamster.core.bars import Bars
@@ -67,10 +67,12 @@ class Witness:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.equity: dict[int, list[float]] = {}
         self.signals: dict[int, list[dict[str, int]]] = {}
+        self._seen: dict[int, Account] = {}  # kept, so that no id comes twice
         step = Account.step
 
         def watched(account: Account, bars: dict[str, Candle]) -> object:
             told = step(account, bars)
+            self._seen[id(account)] = account
             self.equity.setdefault(id(account), []).append(account.equity)
             blocks = {name: k.BLOCKS + n * k.BLOCK for n, name in enumerate(account.instruments) if name in bars}
             said = {name: int(account._x[b + k.SIGNAL]) for name, b in blocks.items()}
@@ -251,8 +253,8 @@ def recorded_market(path: Path, seconds: int) -> None:
     with path.open("w") as file:
         for second in range(seconds):
             for code, price in prices.items():
-                for n in range(int(rng.integers(0, 3))):
-                    at_ms = begin_ms + second * 1000 + 100 + 300 * n
+                for n in range(int(rng.integers(0, 5))):
+                    at_ms = begin_ms + second * 1000 + 100 + 200 * n
                     prices[code] = price = round(price * float(np.exp(rng.normal(0, 0.0006))), -3)
                     frame = {"type": "trade", "code": code, "trade_timestamp": at_ms, "timestamp": at_ms}
                     frame |= {"trade_price": price, "trade_volume": round(float(rng.exponential(0.2)) + 1e-4, 8)}
@@ -264,7 +266,7 @@ async def test_a_thousand_bars_of_a_recording(tmp_path: Path, monkeypatch: pytes
     witness, home = Witness(monkeypatch), Home(tmp_path / "home")
     recorded_market(tmp_path / "market.jsonl", 1300)
     engine = await replayed(home, tmp_path / "market.jsonl", "1s", COINS)
-    assert judged(engine) > 900
+    assert judged(engine) > 1000
     fills = await check_all(engine, Options(home, replay=tmp_path / "market.jsonl").place, witness)
     assert all(count > 3 for count in fills.values()), fills
 
@@ -302,6 +304,7 @@ def recorded_candles(shared: Path) -> Iterator[tuple[str, Bars]]:
 
 def test_the_recorded_candles(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a first bar on as they close, and all at once."""
+    monkeypatch.setattr("watchhamster.backtest.paper.CHECKPOINT", 50)
     filled = 0
     for frame, bars in recorded_candles(shared_data):
         witness = Witness(monkeypatch)
@@ -313,9 +316,20 @@ def test_the_recorded_candles(shared_data: Path, monkeypatch: pytest.MonkeyPatch
             for candle in bars.slice(known, len(bars)).candles(COINS[0], frame, "import"):
                 trader.observe(candle)
                 end_ns = timeframe(frame).next_ns(candle.open_ns)
-                entries += [told.moment for told in trader.judge({COINS[0]: end_ns})]
+                entries += [entry for told in trader.judge({COINS[0]: end_ns}) for entry in told.entries]
             filled += check_parity(trader, entries, witness)
+            check_lives_again(trader, entries)
     assert filled > 100
+
+
+def check_lives_again(trader: Trader, entries: Sequence[Entry]) -> None:
+    """From its journal, in whatever pieces it was written, it is what it was, and goes on so."""
+    again = Trader(trader.paper, lambda _: UTC)
+    again.live_again([to_bytes(entries[at : at + 7]) for at in range(0, len(entries), 7)])
+    assert again.account is not None and trader.account is not None
+    assert again.account._x == trader.account._x
+    assert (again.fills, again.moments, again.judged_ns) == (trader.fills, trader.moments, trader.judged_ns)
+    assert again.first_bar_ns == trader.first_bar_ns and again.price(COINS[0]) == trader.price(COINS[0])
 
 
 def test_a_moment_waits_for_every_instrument_and_is_judged_once() -> None:
@@ -330,7 +344,8 @@ def test_a_moment_waits_for_every_instrument_and_is_judged_once() -> None:
 
     def judge(first: int, second: int) -> list[tuple[int, int]]:
         until = {one: START_NS + first * SECOND_NS, other: START_NS + second * SECOND_NS}
-        return [((j.moment.open_ns - START_NS) // SECOND_NS, len(j.moment.rows)) for j in trader.judge(until)]
+        moments = [entry for told in trader.judge(until) for entry in told.entries if isinstance(entry, Moment)]
+        return [((moment.open_ns - START_NS) // SECOND_NS, len(moment.rows)) for moment in moments]
 
     trader.observe(bar(one, 0, 100.0))
     trader.observe(bar(one, 1, 101.0))

@@ -118,6 +118,21 @@ class Account:
         """Orders that wait for their instrument's next bar."""
         return list(pending_of(self._x, self.instruments, lambda row: int(row) * _ROW_NS, self.plan))
 
+    # -- going on later
+
+    @property
+    def numbers(self) -> list[float] | None:
+        """All that its orders, positions and cash are made of, for `resume`.
+
+        None where that is not all: exits that ask about the position remember what it was, and a strategy in Python or
+        formulas that read other instruments are lived through again.
+        """
+        return None if self._held or self.plan.python is not None or self.plan.reads() else list(self._x)
+
+    def resume(self, numbers: Sequence[float]) -> None:
+        """Be as an account was when it gave these, after its last bar: the `history` given here ends with that one."""
+        self._x[:] = numbers
+
     # -- a moment
 
     def feed(self, instrument: str, bar: Bar) -> None:

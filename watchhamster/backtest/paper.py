@@ -5,22 +5,26 @@ moment is judged once, when every instrument's bar of that moment has come or is
 what its backtest sees, in the same order. A bar counts as it was when its moment was judged; what is corrected
 afterwards changes nothing.
 
-What was judged is a `Moment`, and goes into a journal before anybody hears of its fills. The journal alone, from its
-`Begun` on, makes the same account again, to the bit; and its bars, given to `backtest`, make the same fills (`proof`).
+What was judged is a `Moment`, and goes into a journal before anybody hears of its fills. The journal alone makes the
+same account again, to the bit: from its last `Checkpoint` on, or from its beginning where there can be none. Its bars,
+given to `backtest`, make the same fills (`proof`).
 
     trader = Trader(paper, grid_of)
     entry = trader.begin(history, since_ns)          # write it
     trader.observe(candle)
-    for moment in trader.judge({"upbit:KRW-BTC": until_ns}):
-        ...                                          # write it, then tell moment.fills
+    for judged in trader.judge({"upbit:KRW-BTC": until_ns}):
+        ...                                          # write its entries, then tell its fills
 
 Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import numpy as np
@@ -36,6 +40,8 @@ from watchhamster.core.text import Text
 from watchhamster.core.timeframes import Grid, timeframe
 from watchhamster.formula import Library
 
+NOTHING: Final[Mapping[str, Bars]] = MappingProxyType({})
+CHECKPOINT = 1000  # moments from one to the next
 WAITING_MAX = 20_000  # bars that wait for their moment to be complete; the caller fetches again what was dropped
 
 
@@ -86,19 +92,26 @@ class Begun(msgspec.Struct, frozen=True, tag="begun"):
 
 
 class Moment(msgspec.Struct, frozen=True, tag="moment"):
-    """The bars that opened at a moment, as they were when they were judged."""
+    """The bars that opened at a moment, as they were when they were judged, and what they filled."""
 
     open_ns: int
     rows: tuple[_Row, ...]
+    fills: tuple[Fill, ...] = ()
 
 
-Entry: TypeAlias = Begun | Moment
+class Checkpoint(msgspec.Struct, frozen=True, tag="checkpoint"):
+    """The account after the moment before it."""
+
+    numbers: list[float]
+
+
+Entry: TypeAlias = Begun | Moment | Checkpoint
 
 
 class Judged(msgspec.Struct, frozen=True):
     """What a moment came to."""
 
-    moment: Moment
+    entries: tuple[Moment | Checkpoint, ...]  # for the journal
     fills: tuple[Fill, ...]
     first_fill: int  # how many fills there were before
 
@@ -158,9 +171,9 @@ class Trader:
         self._begin(begun)
         return begun
 
-    def _begin(self, begun: Begun) -> None:
+    def _begin(self, begun: Begun, lived: Mapping[str, Bars] = NOTHING) -> None:
         paper = self.paper
-        known = {name: begun.bars(name) for name in self.names}
+        known = {name: Bars.merged([begun.bars(name), lived.get(name, Bars.empty())]) for name in self.names}
         self.since_ns = begun.since_ns
         self.first_bar_ns = min((times[0] for times in begun.opens.values() if times), default=None)
         self.account = Account(
@@ -179,13 +192,34 @@ class Trader:
         for open_ns in [at for at in self._waiting if at < self.since_ns]:
             self._count -= len(self._waiting.pop(open_ns))
 
-    def live_again(self, entries: Iterable[Entry]) -> None:
-        """Go through a journal."""
-        for entry in entries:
-            if isinstance(entry, Begun):
-                self._begin(entry)
-            else:
-                self._live(entry)
+    def live_again(self, journal: Sequence[bytes]) -> None:
+        """Go through a journal. Before its last checkpoint nothing has to be decided again."""
+        marked = next((n for n in reversed(range(len(journal))) if _checkpoint(journal[n]) is not None), None)
+        begun: Begun | None = None
+        past = _Past()
+        for number, content in enumerate(journal):
+            for entry in from_bytes(content):
+                if isinstance(entry, Begun):
+                    begun = entry
+                    if marked is None:
+                        self._begin(begun)
+                elif isinstance(entry, Moment):
+                    if self.account is not None:
+                        self._live(entry.open_ns, entry.rows)
+                    else:
+                        past.add(entry)
+                elif number == marked and self.account is None:
+                    assert begun is not None
+                    self._resume(begun, past, entry)
+
+    def _resume(self, begun: Begun, past: _Past, checkpoint: Checkpoint) -> None:
+        self._begin(begun, {name: past.bars(number) for number, name in enumerate(self.names)})
+        assert self.account is not None
+        self.account.resume(checkpoint.numbers)
+        self.fills, self.moments, self.judged_ns = past.fills, past.moments, past.judged_ns
+        if self.first_bar_ns is None:
+            self.first_bar_ns = past.first_ns
+        self._last = {self.names[row[0]]: self._bar(open_ns, row) for open_ns, row in past.last.values()}
 
     @property
     def next_ns(self) -> int:
@@ -225,23 +259,26 @@ class Trader:
             bars = self._waiting.pop(open_ns)
             self._count -= len(bars)
             rows = tuple(_row(self._number[name], bars[name]) for name in self.names if name in bars)
-            moment = Moment(open_ns, rows)
             before = len(self.fills)
-            fills = self._live(moment)
-            yield Judged(moment, tuple(fills), before)
+            fills = tuple(self._live(open_ns, rows))
+            entries: list[Moment | Checkpoint] = [Moment(open_ns, rows, fills)]
+            if self.moments % CHECKPOINT == 0 and self.account is not None:
+                numbers = self.account.numbers
+                entries += [] if numbers is None else [Checkpoint(numbers)]
+            yield Judged(tuple(entries), fills, before)
 
-    def _live(self, moment: Moment) -> list[Fill]:
+    def _live(self, open_ns: int, rows: Sequence[_Row]) -> list[Fill]:
         assert self.account is not None
-        bars = {self.names[row[0]]: self._bar(moment.open_ns, row) for row in moment.rows}
+        bars = {self.names[row[0]]: self._bar(open_ns, row) for row in rows}
         self._last.update(bars)
         if self.first_bar_ns is None:
-            self.first_bar_ns = moment.open_ns
+            self.first_bar_ns = open_ns
         own = self.paper.instruments
         for name in self.names[len(own) :]:
             if name in bars:
                 self.account.feed(name, bars[name])
         fills, refused = self.account.step({name: bars[name] for name in own if name in bars})
-        self.judged_ns = moment.open_ns
+        self.judged_ns = open_ns
         self.moments += 1
         self.fills += fills
         self.refused = [*self.refused, *refused][-20:]
@@ -256,6 +293,38 @@ class Trader:
         """The last close that was judged."""
         last = self._last.get(name)
         return None if last is None else last.close
+
+
+class _Past:
+    """The bars of moments that need not be lived through again, by their instrument's number."""
+
+    def __init__(self) -> None:
+        self.fills: list[Fill] = []
+        self.moments = 0
+        self.first_ns: int | None = None
+        self.judged_ns: int | None = None
+        self.last: dict[int, tuple[int, _Row]] = {}
+        self._opens: dict[int, array[int]] = {}
+        self._numbers: dict[int, array[float]] = {}
+
+    def add(self, moment: Moment) -> None:
+        """One more."""
+        self.fills += moment.fills
+        self.moments += 1
+        self.first_ns = self.first_ns or moment.open_ns
+        self.judged_ns = moment.open_ns
+        for row in moment.rows:
+            self.last[row[0]] = (moment.open_ns, row)
+            self._opens.setdefault(row[0], array("q")).append(moment.open_ns)
+            values = [math.nan if value is None else value for value in row[1:]]
+            self._numbers.setdefault(row[0], array("d")).extend(values)
+
+    def bars(self, number: int) -> Bars:
+        """All of an instrument's."""
+        if number not in self._opens:
+            return Bars.empty()
+        columns = np.array(self._numbers[number]).reshape(-1, 6).T
+        return Bars(np.array(self._opens[number], np.int64), *(np.ascontiguousarray(column) for column in columns))
 
 
 def proof(paper: Paper, entries: Sequence[Entry], grid_of: Callable[[str], Grid]) -> Result:
@@ -311,7 +380,7 @@ def _columns(bars: Bars) -> Iterator[Any]:
             yield column
 
 
-_entries = msgspec.msgpack.Decoder(list[Begun | Moment])
+_entries = msgspec.msgpack.Decoder(list[Begun | Moment | Checkpoint])
 
 
 def to_bytes(entries: Sequence[Entry]) -> bytes:
@@ -322,3 +391,7 @@ def to_bytes(entries: Sequence[Entry]) -> bytes:
 def from_bytes(data: bytes) -> list[Entry]:
     """And back."""
     return _entries.decode(data)
+
+
+def _checkpoint(data: bytes) -> Checkpoint | None:
+    return next((entry for entry in from_bytes(data) if isinstance(entry, Checkpoint)), None)

@@ -250,17 +250,13 @@ class Papers:
 
     async def _read(self, one: _Running) -> None:
         """Make the account again from its journal."""
-        from watchhamster.backtest.paper import Trader, from_bytes
+        from watchhamster.backtest.paper import Trader
 
         assert one.paper.id is not None
         contents = await self._rows.journal(one.paper.id)
         trader = Trader(one.paper, self._markets.grid)
 
-        def live_again() -> None:
-            for content in contents:
-                trader.live_again(from_bytes(content))
-
-        await asyncio.to_thread(live_again)
+        await asyncio.to_thread(trader.live_again, contents)
         one.trader, one.entries, one.earlier_fills = trader, len(contents), len(trader.fills)
         if trader.judged_ns is not None:
             since_ns = max(trader.judged_ns, self._clock.now_ns() - 24 * TOLD_AGAIN_NS) - TOLD_AGAIN_NS
@@ -321,7 +317,7 @@ class Papers:
                 self._written.set()
                 await self._judged.wait()
                 continue
-            await self._keep([(one, [judged.moment for judged in batch]) for one, batch in batches])
+            await self._keep([(one, [e for judged in batch for e in judged.entries]) for one, batch in batches])
             for one, batch in batches:
                 for _ in batch:
                     one.unwritten.popleft()
