@@ -207,7 +207,8 @@ class Backfill:
 
         `until_ns` is cut to the last bar that is over. A timeframe the venue does not serve, and with
         `network=False` what was never fetched of one that it does, is folded from smaller candles where the store
-        has those complete. Raises `Unavailable` when the venue cannot be reached; what came before that is stored.
+        has those complete; where it has nothing else of the timeframe, each bar that can be. Raises `Unavailable` when
+        the venue cannot be reached; what came before that is stored.
         """
         tf = timeframe_of(timeframe) if isinstance(timeframe, str) else timeframe
         venue, symbol = split_instrument(instrument)
@@ -226,7 +227,7 @@ class Backfill:
                     await self._fetch(caller, instrument, timeframe_of(name), first_ns, last_ns, priority)
         bars = await self._store.bars(instrument, tf.name, since_ns, until_ns)
         missing = await self._missing(instrument, grid, tf, since_ns, until_ns)
-        folded = [await self._fold(instrument, grid, tf, span) for span in missing]
+        folded = [await self._fold(instrument, grid, tf, span, partly=not len(bars)) for span in missing]
         pieces = [piece.between(since_ns, until_ns) for piece in folded if len(piece)]
         return Bars.merged([bars, *pieces]) if pieces else bars
 
@@ -365,10 +366,10 @@ class Backfill:
         rooms = [grid.room(tf, span.since_ns, span.until_ns) for span in spans if span.state == "not_fetched"]
         return [Span(room[0][0], room[-1][1], "not_fetched", 0) for room in rooms if room]
 
-    async def _fold(self, instrument: str, grid: Grid, tf: Timeframe, span: Span) -> Bars:
+    async def _fold(self, instrument: str, grid: Grid, tf: Timeframe, span: Span, *, partly: bool) -> Bars:
         """What was not fetched, folded from the largest smaller candles the store has all of.
 
-        Where it has none of them whole, from what there is: each bar that smaller candles fill from end to end.
+        `partly`: where it has all of none, each bar that smaller candles fill from end to end.
         """
         since_ns, until_ns = _whole(grid, tf, span.since_ns, span.until_ns)
         pieces: list[Bars] = []
@@ -377,6 +378,8 @@ class Backfill:
             if not _fits(base, tf):
                 continue
             holes = await self._missing(instrument, grid, base, since_ns, until_ns)
+            if holes and not partly:
+                continue
             starts, ends = [since_ns, *(h.until_ns for h in holes)], [*(h.since_ns for h in holes), until_ns]
             insides = [_inside(grid, tf, start, end) for start, end in zip(starts, ends, strict=True) if start < end]
             found = [
