@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from watchhamster.core.instruments import split_instrument
-from watchhamster.core.market import Book, Candle, Event, Ticker, Trade, to_json
+from watchhamster.core.market import Action, Book, Candle, Event, Ticker, Trade, to_json
 from watchhamster.core.ports import (
     BadFrame,
     Calendared,
+    Distributing,
     Guarded,
     Kind,
     Page,
@@ -52,6 +53,7 @@ class Case:
     errors: Sequence[str]  # error objects
     now_ns: int  # of the model; not on a boundary of any timeframe
     trades: Sequence[Trade] = ()  # of the first symbol, oldest first, as the venue would serve them
+    actions: Sequence[Action] = ()  # what was done to the first symbol's shares, oldest first
     kinds: Sequence[Kind] = ("ticker", "trade", "book", "candle")  # what the venue offers; the rest it refuses
     tickers_a_call = 100  # symbols
     on_utc_grid = True  # whether candles begin where `Timeframe.open_ns` says
@@ -357,6 +359,30 @@ class Conformance:
                 assert grid.open_ns(frame, candle.open_ns) == candle.open_ns, name
                 assert not candle.closed or grid.end_ns(frame, candle.open_ns) <= now_ns, name
             assert grid.settled_ns(frame, now_ns) <= pages[0].until_ns, f"{name}: what has settled, the venue tells"
+
+    def test_what_was_done_to_shares_comes_with_their_candles(self) -> None:
+        """On every page what falls in its time, oldest first and of this instrument; alone it is told the same."""
+        venue, symbol, now_ns = self.case.venue, self.case.symbols[0], self.case.now_ns
+        assert isinstance(venue, Distributing) == bool(self.case.actions), "the model has some, or nobody asks"
+        for name in venue.timeframes:
+            frame = timeframe(name)
+            since_ns = self.case.asked_since_ns(frame)
+
+            def page_before(
+                _: str | None, until_ns: int, frame: Timeframe = frame, since_ns: int = since_ns
+            ) -> Query[Page[Any]]:
+                return venue.candles(symbol, frame, since_ns, until_ns)
+
+            told: set[Action] = set()
+            for page in walk(self.case, page_before, now_ns, since_ns):
+                assert list(page.actions) == [action for action in self.case.actions if action in page.actions], name
+                assert page.adjusted.keys() <= {candle.open_ns for candle in page.rows if candle.closed}, name
+                told.update(page.actions)
+            assert {action for action in self.case.actions if since_ns <= action.at_ns < now_ns} <= told, name
+        if isinstance(venue, Distributing):
+            first_ns = self.case.actions[0].at_ns
+            query = venue.actions(symbol, first_ns, now_ns)
+            assert query.parse(self.case.serve(query.request)) == list(self.case.actions)
 
     def test_bars_follow_one_another_on_its_grid(self) -> None:
         """Whenever one looks: a bar holds the moments up to the next, is over by then, and lies where there is room."""

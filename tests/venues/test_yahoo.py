@@ -163,6 +163,10 @@ class YahooCase(Case):
     errors = ()
     now = stamp("2026-08-26T11:08:37-04:00")
     now_ns = now * SECOND_NS
+    paid = (("dividend", "2026-05-11", 0.26), ("split", "2026-07-15", 4.0), ("dividend", "2026-08-10", 0.27))
+    actions = tuple(
+        Action("yahoo:AAPL", stamp(f"{day}T00:00:00-04:00") * SECOND_NS, kind, amount) for kind, day, amount in paid
+    )
     granularities = {"1h": "60m", "1w": "1wk", "1M": "1mo", "3M": "3mo"}
     first_trade = 345_479_400
 
@@ -277,7 +281,14 @@ class YahooCase(Case):
                     periods.append([session])
         if periods:
             meta |= {"tradingPeriods": periods, "previousClose": 100.25}
-        return reply(chart_body(symbol, rows, interval, meta=meta), self.now)
+        events: dict[str, Any] = {"dividends": {}, "splits": {}}
+        for kind, day, amount in reversed(self.paid):  # it keeps no order
+            opened = stamp(f"{day}T09:30:00-04:00")
+            if int(since) <= opened < int(until) and kind == "split":
+                events["splits"][str(opened)] = {"date": opened, "numerator": amount, "denominator": 1}
+            elif int(since) <= opened < int(until):
+                events["dividends"][str(opened)] = {"date": opened, "amount": amount}
+        return reply(chart_body(symbol, rows, interval, meta=meta, events=events), self.now)
 
 
 class TestConformance(Conformance):
