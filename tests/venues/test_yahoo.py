@@ -14,7 +14,7 @@ from decimal import Decimal
 from email.utils import format_datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -163,7 +163,11 @@ class YahooCase(Case):
     errors = ()
     now = stamp("2026-08-26T11:08:37-04:00")
     now_ns = now * SECOND_NS
-    paid = (("dividend", "2026-05-11", 0.26), ("split", "2026-07-15", 4.0), ("dividend", "2026-08-10", 0.27))
+    paid: tuple[tuple[Literal["dividend", "split"], str, float], ...] = (
+        ("dividend", "2026-05-11", 0.26),
+        ("split", "2026-07-15", 4.0),
+        ("dividend", "2026-08-10", 0.27),
+    )
     actions = tuple(
         Action("yahoo:AAPL", stamp(f"{day}T00:00:00-04:00") * SECOND_NS, kind, amount) for kind, day, amount in paid
     )
@@ -282,8 +286,8 @@ class YahooCase(Case):
         if periods:
             meta |= {"tradingPeriods": periods, "previousClose": 100.25}
         events: dict[str, Any] = {"dividends": {}, "splits": {}}
-        for kind, day, amount in reversed(self.paid):  # it keeps no order
-            opened = stamp(f"{day}T09:30:00-04:00")
+        for kind, on_day, amount in reversed(self.paid):  # it keeps no order
+            opened = stamp(f"{on_day}T09:30:00-04:00")
             if int(since) <= opened < int(until) and kind == "split":
                 events["splits"][str(opened)] = {"date": opened, "numerator": amount, "denominator": 1}
             elif int(since) <= opened < int(until):
