@@ -67,18 +67,22 @@ class CurveView(Translated, QWidget):
 
     def summary(self) -> str:
         """The figures of the bar that is read, else of the last."""
+        return "   ".join(text for text, _place in self._figures())
+
+    def _figures(self) -> list[tuple[str, int | None]]:
+        """The same, each with the place of the curve it is of: it is written in that one's colour."""
         if not len(self._at):
-            return ""
+            return []
         i = len(self._at) - 1 if self._cross is None else self._cross
-        parts = [format.moment(int(self._at[i]), self._zone, seconds=False)]
+        parts: list[tuple[str, int | None]] = [(format.moment(int(self._at[i]), self._zone, seconds=False), None)]
         parts += [
-            f"{name} {money(float(curve[i]))}"
-            for name, curve in zip(self._names, self._curves, strict=True)
+            (f"{name} {money(float(curve[i]))}", place)
+            for place, (name, curve) in enumerate(zip(self._names, self._curves, strict=True))
             if math.isfinite(float(curve[i]))
         ]
         if len(self._down):
-            parts.append(f"{_('Drawdown')} {_percent(float(self._down[i]))}")
-        return "   ".join(parts)
+            parts.append((f"{_('Drawdown')} {_percent(float(self._down[i]))}", -1))
+        return parts
 
     # ------------------------------------------------------------ Qt's
 
@@ -121,9 +125,8 @@ class CurveView(Translated, QWidget):
         self._paint_times(p, plot, t)
         low, high = _range(self._curves)
         self._paint_scale(p, upper, low, high, t, money)
-        colours = (t.accent, t.secondary, t.focus, t.simulated)
-        for curve, colour in reversed(list(zip(self._curves, colours, strict=False))):
-            self._paint_line(p, upper, curve, low, high, colour)
+        for place in reversed(range(len(self._curves))):
+            self._paint_line(p, upper, self._curves[place], low, high, _colours(t)[place % 4])
         if len(self._down):
             deepest = max(float(self._down.max()), 0.001)
             p.fillRect(QRect(lower.left(), lower.top() - 1, lower.width(), 1), t.line)
@@ -174,10 +177,12 @@ class CurveView(Translated, QWidget):
     def _paint_head(self, p: QPainter, t: theme.Tokens) -> None:
         letters = t.lettering("small")
         p.setFont(letters.font)
-        p.setPen(t.text)
-        room = self.width() - 2 * theme.BETWEEN
-        head = QRect(theme.BETWEEN, 0, room, t.px(26))
-        p.drawText(head, Qt.AlignmentFlag.AlignVCenter, letters.elided(self.summary(), room))
+        x = theme.BETWEEN
+        for text, place in self._figures():
+            p.setPen(t.text if place is None else t.down if place < 0 else _colours(t)[place % 4])
+            room = self.width() - theme.BETWEEN - x
+            p.drawText(QRect(x, 0, room, t.px(26)), Qt.AlignmentFlag.AlignVCenter, letters.elided(text, room))
+            x += letters.width(text) + theme.AROUND
 
     def _paint_times(self, p: QPainter, plot: QRect, t: theme.Tokens) -> None:
         letters = t.lettering("small")
@@ -250,6 +255,10 @@ class CurveView(Translated, QWidget):
         ends = np.append(starts[1:], len(x)) - 1
         rows = (values[starts], np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts), values[ends])
         return np.repeat(column[starts].astype(np.float64), 4), np.stack(rows, 1).ravel()
+
+
+def _colours(t: theme.Tokens) -> tuple[QColor, ...]:
+    return t.accent, t.secondary, t.focus, t.simulated
 
 
 def _percent(share: float) -> str:

@@ -24,7 +24,7 @@ from PySide6.QtCore import (
     QUrl,
     Signal,
 )
-from PySide6.QtGui import QColor, QDesktopServices
+from PySide6.QtGui import QColor, QDesktopServices, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QDoubleSpinBox,
@@ -65,6 +65,7 @@ from watchhamster.ui.curve import CurveView
 from watchhamster.ui.language import Translated, language
 from watchhamster.ui.lookup import Lookup
 from watchhamster.ui.rule_form import InstrumentsField
+from watchhamster.ui.shell import ElidedText
 
 if TYPE_CHECKING:
     from watchhamster.backtest.strategy import Parameter
@@ -807,13 +808,11 @@ class Overview(Translated, QScrollArea):
         layout = QVBoxLayout(content)
         layout.setContentsMargins(*[theme.AROUND] * 4)
         layout.setSpacing(theme.BETWEEN)
-        grid = QGridLayout()
-        grid.setHorizontalSpacing(theme.AROUND)
-        grid.setVerticalSpacing(theme.BETWEEN)
-        for i, tile in enumerate(self.tiles.values()):
-            grid.addWidget(tile, i // 5, i % 5)
-            grid.setColumnStretch(i % 5, 1)
-        layout.addLayout(grid)
+        self._grid = QGridLayout()
+        self._grid.setHorizontalSpacing(theme.AROUND)
+        self._grid.setVerticalSpacing(theme.BETWEEN)
+        self._across = 0
+        layout.addLayout(self._grid)
         layout.addWidget(self.verdict)
         layout.addWidget(self.curve, 1)
         layout.addWidget(self._head)
@@ -825,6 +824,21 @@ class Overview(Translated, QScrollArea):
         theme.changed.connect(self._themed)
         self.words()
         self._themed()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Qt's: so many figures side by side as there is room for."""
+        super().resizeEvent(event)
+        self._place()
+
+    def _place(self) -> None:
+        across = next((n for n in (10, 5, 4, 3) if self.width() // n >= theme.current().px(116)), 2)
+        if across == self._across:
+            return
+        self._across = across
+        for column in range(10):
+            self._grid.setColumnStretch(column, 1 if column < across else 0)
+        for i, tile in enumerate(self.tiles.values()):
+            self._grid.addWidget(tile, i // across, i % across)
 
     def show_outcome(self, outcome: Outcome, zone: dt.tzinfo) -> None:
         """Show a run."""
@@ -863,6 +877,7 @@ class Overview(Translated, QScrollArea):
         )
         self.verdict.setVisible(trust is not None)
         self.curve.setMinimumHeight(t.px(250))
+        self._place()
         self.setStyleSheet(f"Overview > QWidget > QWidget {{ background: {t.panel.name()}; }}")
 
 
@@ -1499,7 +1514,7 @@ class LabPage(Translated, QWidget):
         self.tabs = QTabBar()
         self.tabs.setDrawBase(False)
         self.tabs.setExpanding(False)
-        self.title, self._line = plain_text(""), plain_text("")
+        self.title, self._line = ElidedText(self, bold=True), ElidedText(self, quiet=True)
         self.report, self.export = QPushButton(), QPushButton()
         self._views: tuple[QWidget, ...] = (
             self.overview,
@@ -1827,6 +1842,11 @@ class LabPage(Translated, QWidget):
 
     # ------------------------------------------------------------ what is seen
 
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Qt's: large text leaves the results most of a small window."""
+        super().resizeEvent(event)
+        self._left.setFixedWidth(min(theme.current().px(292), max(200, self.width() * 2 // 5)))
+
     def _tell(self, remark: Callable[[], str]) -> None:
         self._remark = remark
         self._say_head()
@@ -1860,9 +1880,7 @@ class LabPage(Translated, QWidget):
 
     def _themed(self) -> None:
         t = theme.current()
-        self._left.setFixedWidth(t.px(292))
-        self.title.setFont(t.font("base", bold=True))
-        self._line.setStyleSheet(f"color: {t.secondary.name()};")
+        self._left.setFixedWidth(min(t.px(292), max(200, self.width() * 2 // 5)))
         self._nothing.setStyleSheet(f"color: {t.secondary.name()}; background: {t.panel.name()};")
         self.tabs.setFont(t.font("small", bold=True))
         self.stack.setStyleSheet(f"QStackedWidget {{ background: {t.panel.name()}; }}")

@@ -710,7 +710,7 @@ class MessageLine(Translated, QWidget):
         self._slim = slim
         self._waiting: list[_Message] = []
         self._glyph = _Glyph(self)
-        self._text = _ElidedText(self)
+        self._text = ElidedText(self)
         self._act = QPushButton(self)
         self._close = QToolButton(self)
         self._close.setAutoRaise(True)
@@ -877,13 +877,14 @@ class _Glyph(QWidget):
         painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, sign.glyph)
 
 
-class _ElidedText(QWidget):
+class ElidedText(QWidget):
     """A line of text that ends in … where there is no room, whole in its tooltip."""
 
-    def __init__(self, parent: QWidget) -> None:
+    def __init__(self, parent: QWidget, *, bold: bool = False, quiet: bool = False) -> None:
         super().__init__(parent)
         self._text = ""
-        theme.changed.connect(self.update)
+        self._bold, self._quiet = bold, quiet
+        theme.changed.connect(self.updateGeometry)
 
     def setText(self, text: str) -> None:
         self._text = text
@@ -900,9 +901,10 @@ class _ElidedText(QWidget):
     def paintEvent(self, event: QPaintEvent) -> None:
         t = theme.current()
         painter = QPainter(self)
-        painter.setFont(t.font())
-        painter.setPen(t.text)
-        shown = QFontMetrics(t.font()).elidedText(self._text, Qt.TextElideMode.ElideRight, self.width())
+        font = t.font("base", self._bold)
+        painter.setFont(font)
+        painter.setPen(t.secondary if self._quiet else t.text)
+        shown = QFontMetrics(font).elidedText(self._text, Qt.TextElideMode.ElideRight, self.width())
         painter.drawText(self.rect(), Qt.AlignmentFlag.AlignVCenter, shown)
 
 
