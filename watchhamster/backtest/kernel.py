@@ -1016,12 +1016,11 @@ def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Cur
                 continue
             elif (
                 busy == CALM
-                and low[j] > x[b + FLOOR]
-                and high[j] < x[b + CEILING]
                 and (signals[j] == 0 or not int(signals[j]) & int(x[b + MASK]))
                 and x[b + HELD] + 1.0 < x[b + UNTIL]
+                and (not guarded or (low[j] > x[b + FLOOR] and high[j] < x[b + CEILING]))
             ):
-                if high[j] > x[b + PEAK]:
+                if guarded and high[j] > x[b + PEAK]:
                     x[b + PEAK] = high[j]
                     if rising:
                         level, why = _level(x, b, 1.0)
