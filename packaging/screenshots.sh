@@ -14,6 +14,7 @@ picture main-dark main dark en
 picture share-light-ko share light ko
 picture alerts-dark alerts dark en
 picture status-light status light en
+picture lab-dark lab dark en
 
 # Two hundred and fifty-six colours are as many as a window of flat ones needs, at a quarter of the bytes.
 .venv/bin/python - resources/screenshots/*.png <<'PYTHON'

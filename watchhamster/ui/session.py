@@ -998,6 +998,7 @@ class Session(QObject):
         elif page == "lab":
             self.shell.go("lab")
             await self.lab.pose()
+            self.shell.messages.finish()  # a slow machine's feeds have their say meanwhile
         elif page == "rule-form":
             form = self.rules.edit(None)
             form.name.setText(_("Golden cross"))
