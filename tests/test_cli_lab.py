@@ -22,10 +22,12 @@ import pytest
 
 from tests.backtest.examples import crossing, upbit_days, walk
 from tests.test_cli import Shell
+from tests.test_program import Program
 from watchhamster import cli
 from watchhamster.backtest.definitions import DEFINITIONS
 from watchhamster.services import reading_desk
 from watchhamster.settings import Home
+from watchhamster.sim import Simulator
 
 HOURLY = ("--instrument", "upbit:KRW-ETH", "--timeframe", "1h")
 DAILY = ("--instrument", "upbit:KRW-BTC", "--timeframe", "1d")
@@ -216,6 +218,37 @@ def test_reports_and_tables_are_written(shell: Shell) -> None:
     assert fills.column("price").to_pylist() == [fill["price"] for fill in answer["fills"]]
     curve = pyarrow.parquet.read_table("c.parquet")
     assert curve.column("equity").to_pylist() == [value for _, value in answer["equity"]]
+
+
+@pytest.mark.slow
+async def test_beside_a_running_engine_its_owner_keeps_what_is_made(tmp_path: Path) -> None:
+    """On the built-in exchange's history, asked while another process owns the home."""
+    file = tmp_path / "cross.toml"
+    file.write_text(CROSS)
+    async with Simulator() as simulator:
+        program = Program(tmp_path / "home", simulator.venues["upbit"])
+        async with program.running("--instrument", "upbit:KRW-BTC"):
+            await program("data", "update", "upbit:KRW-ETH", "--timeframe", "1h")
+            kept = await program("strategy", "import", file, "--json")
+            made = await program("backtest", "Cross", *HOURLY, "--json")
+            searched = await program(
+                "optimize",
+                "Cross",
+                *HOURLY,
+                "--method",
+                "grid",
+                "--constraint",
+                "trades>=1",
+                "--workers",
+                "1",
+                "--json",
+            )
+    assert (kept.code, made.code, searched.code) == (0, 0, 0), (kept.err, made.err, searched.err)
+    (answer,) = made.lines
+    assert answer["bars"] > 400 and answer["run"] == 1
+    assert len(searched.lines) == 5 and searched.lines[-1]["best"]
+    again = await program("backtest", "--repeat", 1, "--json")
+    assert json.dumps(without_clock(again.lines[0])) == json.dumps(without_clock(answer))
 
 
 # ---------------------------------------------------------------- what is kept
