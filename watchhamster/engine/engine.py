@@ -1223,7 +1223,7 @@ class Engine:
         self._rules = self._rows.rules(self.tenant)
         if self._only is None:
             self._list = self._rows.watch_list(self.tenant)
-        self.papers.load()
+        self.papers.reload()
         self._rules_changed()
 
     async def away(self) -> Away | None:

@@ -28,7 +28,7 @@ from watchhamster.core.text import Text
 from watchhamster.core.timeframes import SECOND_NS, Grid, Timeframe, timeframe
 from watchhamster.monitor.alerts import Alert
 from watchhamster.monitor.status import State, StatusNode, node
-from watchhamster.monitor.watch import LATE_S, plain_number
+from watchhamster.monitor.watch import LATE_S, spoken
 
 if TYPE_CHECKING:  # the kernel comes with it, which a watchman without strategies need not hold
     from watchhamster.backtest.paper import Entry, Judged, Paper, Trader
@@ -83,6 +83,8 @@ class _Running:
     """One strategy."""
 
     def __init__(self, paper: Paper) -> None:
+        assert paper.id is not None
+        self.id = paper.id
         self.paper = paper
         self.frame = timeframe(paper.timeframe)
         self.trader: Trader | None = None  # None: its journal is being read
@@ -123,6 +125,11 @@ class Papers:
         self._written = asyncio.Event()
         self._written.set()
 
+    def reload(self) -> None:
+        """What was kept has been replaced: take up what is there now."""
+        self._running = {}
+        self.load()
+
     def load(self) -> None:
         """Take up what was kept."""
         contents = self._rows.papers(self._tenant)
@@ -134,7 +141,6 @@ class Papers:
             if paper_id not in self._running:
                 paper = msgspec.structs.replace(msgspec.json.decode(content, type=Paper), id=paper_id)
                 self._running[paper_id] = _Running(paper)
-        self._running = {id: one for id, one in self._running.items() if id in contents}
 
     def instruments(self) -> list[str]:
         """Those whose trades have to be streamed."""
@@ -252,8 +258,7 @@ class Papers:
         """Make the account again from its journal."""
         from watchhamster.backtest.paper import Trader
 
-        assert one.paper.id is not None
-        contents = await self._rows.journal(one.paper.id)
+        contents = await self._rows.journal(one.id)
         trader = Trader(one.paper, self._markets.grid)
 
         await asyncio.to_thread(trader.live_again, contents)
@@ -321,7 +326,7 @@ class Papers:
             for one, batch in batches:
                 for _ in batch:
                     one.unwritten.popleft()
-                if one.paper.id in self._running:
+                if self._is_on(one):
                     self._tell_of(one, [(j.first_fill + n, fill) for j in batch for n, fill in enumerate(j.fills)])
 
     async def _keep(self, entries: Sequence[tuple[_Running, Sequence[Entry]]]) -> None:
@@ -329,9 +334,9 @@ class Papers:
         from watchhamster.backtest.paper import to_bytes
 
         while True:
-            rows = [(one.paper.id, one.entries, to_bytes(new)) for one, new in entries if one.paper.id in self._running]
+            rows = [(one.id, one.entries, to_bytes(new)) for one, new in entries if self._is_on(one)]
             try:
-                await self._rows.add_journals([row for row in rows if row[0] is not None])
+                await self._rows.add_journals(rows)
             except StoreError as error:
                 for one, _ in entries:
                     if one.trouble is None:
@@ -343,6 +348,10 @@ class Papers:
                     one.entries += 1
                     one.trouble = None
                 return
+
+    def _is_on(self, one: _Running) -> bool:
+        """Whether it has not been removed meanwhile."""
+        return any(other is one for other in self._running.values())
 
     async def flush(self) -> None:
         """Return when everything judged so far is kept. `run` must be running."""
@@ -471,8 +480,8 @@ def record_of(paper: Paper, trader: Trader | None) -> dict[str, Any]:
 def _position(held: Mapping[str, Any]) -> Text:
     size, entry = held["size"], held["entry_price"]
     values = {
-        "size": plain_number(abs(size)),
-        "price": plain_number(round(entry, 8)),
+        "size": spoken(abs(size), 10),
+        "price": spoken(entry, 10),
         "profit": _signed((held["last_price"] / entry - 1.0) * (100.0 if size > 0 else -100.0)),
     }
     return (
@@ -489,9 +498,9 @@ def _signed(percent: float) -> str:
 def _words(paper: Paper, fill: Fill) -> dict[str, object]:
     return {
         "name": paper.name,
-        "size": plain_number(fill.size),
+        "size": spoken(fill.size, 10),
         "instrument": fill.instrument,
-        "price": plain_number(fill.price),
+        "price": spoken(fill.price),
         "reason": fill.reason,
     }
 

@@ -673,7 +673,7 @@ def evidence(watched: _Watched, values: Sequence[Value]) -> dict[str, Value]:
 
 def rule_alert(rule: Rule, instrument: str, fired_ns: int, price: float, values: Mapping[str, Value]) -> Alert:
     """The alert of a rule that fires now."""
-    shown = ", ".join(f"{k} = {_spoken(v, 6)}" for k, v in values.items() if isinstance(v, float))
+    shown = ", ".join(f"{k} = {spoken(v, 6)}" for k, v in values.items() if isinstance(v, float))
     return Alert(
         tenant=rule.tenant,
         rule_id=rule.id,
@@ -687,14 +687,14 @@ def rule_alert(rule: Rule, instrument: str, fired_ns: int, price: float, values:
         values=values,
         text=Text(
             "{name}: {instrument} at {price} ({evidence}).",
-            {"name": rule.name, "instrument": instrument, "price": _spoken(price), "evidence": shown},
+            {"name": rule.name, "instrument": instrument, "price": spoken(price), "evidence": shown},
         ),
         channels=rule.channels,
         sound=rule.sound,
     )
 
 
-def _spoken(number: float, figures: int = 15) -> str:
+def spoken(number: float, figures: int = 15) -> str:
     """A number as a message says it: grouped, never with an exponent, its whole part whole."""
     if not math.isfinite(number) or number == 0:
         return f"{number:g}"
