@@ -889,6 +889,13 @@ def _called(signals: Any, mask: int, since: int, until: int) -> int:
     return since
 
 
+def _touched(low: Any, high: Any, signals: Any, floor: float, ceiling: float, mask: int, since: int, until: int) -> int:
+    """The first row from one on that signals something of a mask or leaves what lies between two prices."""
+    while since < until and low[since] > floor and high[since] < ceiling and not int(signals[since]) & mask:
+        since += 1
+    return since
+
+
 def _mark(curve: Curve, closes: Any, cash: float, size: float, since: int, until: int, first: int) -> None:
     """The curve of moments between which nothing fills; a moment's row is so many later."""
     equities, investments, positions = curve
@@ -962,7 +969,7 @@ def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Cur
                 end = until if most > until - t else t + int(most)
                 ceiling = x[b + CEILING]
                 floor = x[b + FLOOR]
-                if guarded:
+                if rising:
                     peak = x[b + PEAK]
                     while t < end:
                         j = t + first
@@ -970,13 +977,13 @@ def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Cur
                             break
                         if high[j] > peak:
                             peak = high[j]
-                            if rising:
-                                x[b + PEAK] = peak
-                                level, why = _level(x, b, 1.0)
-                                floor = level if why >= 0 else 0.0
+                            x[b + PEAK] = peak
+                            level, why = _level(x, b, 1.0)
+                            floor = level if why >= 0 else 0.0
                         t += 1
-                    x[b + PEAK] = peak
                     x[b + FLOOR] = floor
+                elif guarded:
+                    t = _touched(low, high, signals, floor, ceiling, mask, t + first, end + first) - first
                 else:
                     t = _called(signals, mask, t + first, end + first) - first
                 if t > begun:
@@ -984,8 +991,8 @@ def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Cur
                     x[b + FRESH] = 0.0
                     x[b + HELD] += t - begun
                     x[b + LAST] = closes[t + first - 1]
-                    x[EQUITY] = equities[t - 1]
-                    x[INVESTED] = investments[t - 1]
+                    x[INVESTED] = size * x[b + LAST]
+                    x[EQUITY] = cash + x[INVESTED]
                 j = t + first
                 if t + 1 < end and at_market and low[j] > floor and high[j] < ceiling:
                     asked = int(signals[j]) & mask & ~LONG
@@ -1062,7 +1069,7 @@ def run(since: int, until: int, m: Market, x: Numbers, tape: Numbers, curve: Cur
             x[INVESTED] = invested
         equities[t] = x[EQUITY]
         investments[t] = x[INVESTED]
-        positions[t] = x[OPEN]
+        positions[t] = int(x[OPEN])
         t += 1
     return until
 
@@ -1133,8 +1140,16 @@ INTERPRETED: Final = Kernel(trade, close, run, finish, fall, reach)
 
 # What an entry and an exit at the open go through: half of their time would be the calls.
 _INLINED: Final = (
-    _called, _mark, _order, _enter, _wanted, _affordable, _slipped, _on_grid, _leave, _fill, _fee, _write, _settle,
+    _called, _touched, _mark, _order, _enter, _wanted, _affordable,
+    _slipped, _on_grid, _leave, _fill, _fee, _write, _settle,
 )  # fmt: skip
+
+
+def interpreted(
+    called: Callable[..., int], touched: Callable[..., int], mark: Callable[..., None]
+) -> Callable[..., int]:
+    """`run` with other ways over the quiet bars of one instrument: such loops are numpy's where nothing is compiled."""
+    return FunctionType(run.__code__, {**globals(), "_called": called, "_touched": touched, "_mark": mark})
 
 
 @lru_cache(maxsize=1)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
@@ -888,6 +889,56 @@ def _curve(moments: int) -> k.Curve:
     return k.Curve(np.empty(moments), np.empty(moments), np.empty(moments, np.int64))
 
 
+class _Quiet:
+    """The quiet bars of one instrument, for the interpreted kernel: found by numpy, and marked all at once."""
+
+    def __init__(self, window: Window, signals: NDArray[np.uint16]) -> None:
+        self._window, self._signals = window, signals
+        self._places: list[int] = np.flatnonzero(signals).tolist()
+        self._marks: list[tuple[float, float, int, int]] = []
+        self.run = k.interpreted(self._called, self._touched, self._mark)
+
+    def _called(self, signals: Sequence[int], mask: int, since: int, until: int) -> int:
+        places = self._places
+        for at in range(bisect_left(places, since), len(places)):
+            place = places[at]
+            if place >= until:
+                break
+            if signals[place] & mask:
+                return place
+        return max(since, until)
+
+    def _touched(
+        self, _low: Any, _high: Any, _signals: Any, floor: float, ceiling: float, mask: int, since: int, until: int
+    ) -> int:
+        _, high, low, _ = self._window.prices
+        length = 64
+        while since < until:
+            part = slice(since, min(since + length, until))
+            hit = (low[part] <= floor) | (high[part] >= ceiling) | (self._signals[part] & np.uint16(mask) != 0)
+            at = int(hit.argmax())
+            if hit[at]:
+                return since + at
+            since = part.stop
+            length *= 4
+        return since
+
+    def _mark(self, _curve: Any, _closes: Any, cash: float, size: float, since: int, until: int, _first: int) -> None:
+        self._marks.append((cash, size, since, until))
+
+    def fill(self, curve: k.Curve) -> None:
+        """Put what was marked into a curve."""
+        if not self._marks:
+            return
+        cash, size, since, until = (np.array(column) for column in zip(*self._marks, strict=True))
+        lengths = until - since
+        moments = np.repeat(since - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+        value = np.repeat(size, lengths) * self._window.prices[3][moments + int(self._window.rows[0])]
+        curve.equity[moments] = np.repeat(cash, lengths) + value
+        curve.invested[moments] = value
+        curve.positions[moments] = np.repeat(size != 0.0, lengths)
+
+
 class _Run:
     """One pass of the kernel over a window, and what it wrote."""
 
@@ -927,9 +978,15 @@ class _Run:
             )
             self.curve = window.scratch if passing else _curve(moments)
         else:
-            prices, fine = window.lists[:5], window.lists[5:]
-            self.market = k.Market._make((*prices, *(column.tolist() for column in extra), *fine))
-            self.curve = k.Curve([0.0] * moments, [0.0] * moments, [0] * moments)
+            # One instrument is visited where something happens, several at every bar: see `_Quiet`.
+            self._quiet = _Quiet(window, self.signals) if len(window.bars) == 1 and plan.held is None else None
+            if self._quiet is not None:
+                every = (window.rows, *window.prices, *extra, window.fine_from, window.fine_to, window.fine)
+                self.market = k.Market._make(map(memoryview, map(np.ascontiguousarray, every)))  # type: ignore[arg-type]
+            else:
+                prices, fine = window.lists[:5], window.lists[5:]
+                self.market = k.Market._make((*prices, *(column.tolist() for column in extra), *fine))
+            self.curve = _curve(moments)
         self.records: Floats = np.empty((0, k.RECORD))
         self.unlisted = 0  # refusals beyond those that are kept
 
@@ -937,6 +994,10 @@ class _Run:
         """Live through the window."""
         kernel = k.compiled() if self.compiled else k.INTERPRETED
         run = kernel.run if self.plan.held is None else self._stepwise()
+        curve: Any = tuple(self.curve)
+        if not self.compiled:
+            curve = tuple(map(memoryview, curve))
+            run = run if self._quiet is None else self._quiet.run
         size = k.RECORD * max(TAPE, 4 * k.room_for(self.x))
         x: Any = np.array(self.x) if self.compiled else self.x
         tape: Any = self.window.tape(size) if self.compiled else [0.0] * size
@@ -944,7 +1005,7 @@ class _Run:
         parts: list[Floats] = []
         at, refused = 0, 0
         while True:
-            at = run(at, moments, tuple(self.market), x, tape, tuple(self.curve))
+            at = run(at, moments, tuple(self.market), x, tape, curve)
             if at >= moments and close_at_end:
                 for number in range(len(self.window.bars)):
                     x[k.BLOCKS + number * k.BLOCK + k.ROW] = self.window.start[number + 1] - 1
@@ -964,8 +1025,8 @@ class _Run:
                 break
         self.records = np.concatenate(parts) if len(parts) > 1 else parts[0]
         self.x = x.tolist() if self.compiled else x
-        equity, invested, positions = self.curve
-        self.curve = k.Curve(np.asarray(equity), np.asarray(invested), np.asarray(positions, np.int64))
+        if not self.compiled and self._quiet is not None:
+            self._quiet.fill(self.curve)
         if close_at_end and moments:
             self.curve.equity[-1], self.curve.invested[-1], self.curve.positions[-1] = self.x[k.CASH], 0.0, 0
 
@@ -1000,7 +1061,7 @@ class _Run:
                         said = steppers[number].push(next(candles[number]), held_inputs(x, b))
                         x[b + k.SIGNAL] += sum(bit for bit, value in zip(bits, said, strict=True) if value is True)
                 k.close(x, tape)
-                curve[0][t], curve[1][t], curve[2][t] = x[k.EQUITY], x[k.INVESTED], x[k.OPEN]
+                curve[0][t], curve[1][t], curve[2][t] = x[k.EQUITY], x[k.INVESTED], int(x[k.OPEN])
             return until
 
         return run
