@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal
@@ -115,10 +116,11 @@ def text_of(path: Path) -> str:
 
 def stored_strategy(home: Home, word: str) -> Source:
     """A stored strategy by its name, the newest version or `name@2`; else an example of that name."""
-    name, _, number = word.rpartition("@")
-    if not name or not number.isdigit():
-        name, number = word, ""
+    name, number = word, ""
     known = versions(home, name)
+    if not known and re.fullmatch(r".+@[0-9]{1,9}", word):
+        name, _, number = word.rpartition("@")
+        known = versions(home, name)
     if known and number:
         for one in known:
             if one.version == int(number):
@@ -133,12 +135,12 @@ def stored_strategy(home: Home, word: str) -> Source:
     if known:
         return Source(known[-1].text, name, known[-1].version)
     examples = {path.stem: path for path in EXAMPLES.glob("*.toml")}
-    if name in examples:
-        return Source(examples[name].read_text(encoding="utf-8"), name)
+    if word in examples:
+        return Source(examples[word].read_text(encoding="utf-8"), word)
     near = get_close_matches(name, [*(one.name for one in strategies(home)), *examples], 1, 0.5)
     raise UsageError(
         "unknown_strategy",
-        Text("There is no strategy {name!r}.", {"name": name}),
+        Text("There is no strategy {name!r}.", {"name": word}),
         Text("Did you mean {name}?", {"name": near[0]})
         if near
         else Text("Name a file, or a stored one: watchhamster strategy list."),

@@ -43,7 +43,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", he
 AtEnd = Annotated[bool, typer.Option("--close-at-end", help="Close what is open with the last bar.")]
 FirstBar = Annotated[str | None, typer.Option("--first-bar", metavar="ISO", help="Where the formulas' history begins.")]
 Adjusted = Annotated[bool, typer.Option("--adjusted", help="Prices comparable across dividends.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of all that is drawn at random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all that is drawn at random.")]
 Report = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="One HTML page that stands alone.")]
 Language = Annotated[str | None, typer.Option("--language", help="Of the report: en or ko.")]
 
@@ -70,8 +70,10 @@ def backtest(
     trades: Annotated[Path | None, typer.Option("--trades", metavar="FILE", help="Trades as .csv or .parquet.")] = None,
     fills: Annotated[Path | None, typer.Option("--fills", metavar="FILE", help="Fills as .csv or .parquet.")] = None,
     curve: Annotated[Path | None, typer.Option("--curve", metavar="FILE", help="The account, bar by bar.")] = None,
-    time_limit: Annotated[float, typer.Option("--time-limit", help="Seconds, of a strategy in Python.")] = lab.PYTHON_S,
-    memory_limit: Annotated[float, typer.Option("--memory-limit", help="MB, likewise.")] = lab.PYTHON_MB,
+    time_limit: Annotated[
+        float, typer.Option("--time-limit", min=0.1, help="Seconds, of a strategy in Python.")
+    ] = lab.PYTHON_S,
+    memory_limit: Annotated[float, typer.Option("--memory-limit", min=1, help="MB, likewise.")] = lab.PYTHON_MB,
     as_json: Json = False,
 ) -> None:
     """A strategy on stored bars: fills, trades, metrics, and how far they can be trusted. The run is kept."""
@@ -335,7 +337,7 @@ def optimize(
         typer.Option("--range", metavar="NAME=A:B[:STEP]", help="Where to look, instead of the strategy's own."),
     ] = None,
     inner: Annotated[str, typer.Option("--inner", help="Of walkforward: how each window is searched.")] = "tpe",
-    windows: Annotated[int, typer.Option("--windows", help="Of walkforward.")] = 5,
+    windows: Annotated[int, typer.Option("--windows", min=1, help="Of walkforward.")] = 5,
     train_share: Annotated[float, typer.Option("--train-share", help="Training's part of training and test.")] = 0.75,
     anchored: Annotated[bool, typer.Option("--anchored", help="Every training begins with the period.")] = False,
     three_ways: Annotated[
