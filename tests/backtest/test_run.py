@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.backtest.bars import BTC, DOCUMENTS, FLAT, MINUTE_NS, Row, bars_of, run, strategy, walk
+from tests.backtest.bars import BTC, DOCUMENTS, FLAT, MINUTE_NS, Row, bars_of, document, run, strategy, walk
 from watchhamster.backtest import ledger
 from watchhamster.backtest.account import Account
 from watchhamster.backtest.metrics import digest
@@ -131,6 +131,45 @@ def test_bar_by_bar_it_does_what_its_backtest_does(name: str) -> None:
         equity.append(account.equity)
     assert tuple(fills) == past.fills
     assert fills
+    assert tuple(refused) == past.refused
+    assert tuple(account.pending) == past.pending
+    assert np.array(equity).tobytes() == past.curve.equity.tobytes()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 999),
+    often=st.sampled_from([2, 5, 20]),
+    both=st.booleans(),
+    entry=st.sampled_from([{}, {"cooldown_bars": 2}, {"max_entries": 2, "size": {"cash_percent": 40}}]),
+    share=st.sampled_from([1.0, 0.5]),
+    protect=st.sampled_from(
+        [{}, {"stop_percent": 0.4}, {"stop_percent": 0.5, "target_percent": 0.6}, {"trailing_percent": 0.7},
+         {"max_bars": 3}]
+    ),
+)  # fmt: skip
+def test_what_is_skipped_would_have_done_nothing(
+    seed: int, often: int, both: bool, entry: dict[str, Any], share: float, protect: dict[str, Any]
+) -> None:
+    """A run takes the short way over quiet bars and the commonest events; an account takes every step."""
+    bars = walk(160, seed)
+    rng = np.random.default_rng(seed)
+    bars = msgspec.structs.replace(bars, volume=1.0 + rng.integers(0, often, len(bars)))
+    tried = document(
+        entry={"long": "volume == 1", **({"short": "volume == 3"} if both else {}), **entry},
+        exit=[{"name": "first", "when": "volume == 2", "share": share}, {"name": "all", "when": "volume == 3"}],
+        protect=protect,
+        costs={"fee_percent": 0.05, "slippage": {"ticks": 1}},
+    )
+    past = backtest(tried, {BTC: bars}, cash=10_000, rules={BTC: TICKS})
+    account = Account(tried, [BTC], "1m", cash=10_000, rules={BTC: TICKS})
+    fills, refused, equity = [], [], []
+    for candle in bars.candles(BTC, "1m", "live"):
+        filled, no = account.step({BTC: candle})
+        fills += filled
+        refused += no
+        equity.append(account.equity)
+    assert tuple(fills) == past.fills
     assert tuple(refused) == past.refused
     assert tuple(account.pending) == past.pending
     assert np.array(equity).tobytes() == past.curve.equity.tobytes()
