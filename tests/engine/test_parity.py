@@ -194,7 +194,7 @@ async def live_market(home: Home, witness: Witness, bars: int, faults: str = "")
 async def test_every_example_trades_live_as_in_its_backtest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the bars are the true ones: those that the market's trades make, as the store has them."""
     home = Home(tmp_path / "home")
-    fills, revised = await live_market(home, Witness(monkeypatch), 200)
+    fills, revised = await live_market(home, Witness(monkeypatch), 150)
     assert sum(map(bool, fills.values())) >= 6 and revised == 0
     store = MarketStore(home.market_db, ScaledClock(0))
     store.open(read_only=True)
@@ -215,7 +215,7 @@ FAULTS = "drop:1001@5s,mute@20s+12s,lose:0.1,duplicate:0.2,reorder:0.3,reset@60s
 
 async def test_whatever_happens_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lost streams, mute ones, and trades that come late: what was judged then is what the backtest judges."""
-    fills, _ = await live_market(Home(tmp_path / "home"), Witness(monkeypatch), 120, FAULTS)
+    fills, _ = await live_market(Home(tmp_path / "home"), Witness(monkeypatch), 100, FAULTS)
     assert any(fills.values())
 
 
@@ -264,7 +264,7 @@ def recorded_market(path: Path, seconds: int) -> None:
 
 async def test_a_thousand_bars_of_a_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     witness, home = Witness(monkeypatch), Home(tmp_path / "home")
-    recorded_market(tmp_path / "market.jsonl", 1300)
+    recorded_market(tmp_path / "market.jsonl", 1280)
     engine = await replayed(home, tmp_path / "market.jsonl", "1s", COINS)
     assert judged(engine) > 1000
     fills = await check_all(engine, Options(home, replay=tmp_path / "market.jsonl").place, witness)
@@ -357,3 +357,42 @@ def test_a_moment_waits_for_every_instrument_and_is_judged_once() -> None:
     assert trader.observe(bar(one, 1, 103.0)) and trader.observe(bar(other, 0, 4.0))
     assert judge(3, 3) == [] and trader.price(one) == 102.0
     assert trader.revised == 1
+
+
+async def test_the_tree_and_a_backup(tmp_path: Path) -> None:
+    """The tree says what is held; after a backup is put back the journals in it are gone on with."""
+    clock = SteppedClock(START_NS)
+    home = Home(tmp_path / "home")
+    always = Paper(
+        name="Always in",
+        text='name = "Always in"\n[entry]\nlong = "close > 0"\n',
+        instruments=COINS[:1],
+        timeframe="1s",
+        cash=1_000_000.0,
+        rules={COINS[0]: rules_of(COINS[0])},
+        channels=("inbox",),
+    )
+    async with Simulator(clock=clock, activity=1.5) as simulator, watching(home, simulator, *COINS[:1]) as engine:
+        assert all(child.name != "paper" for child in engine.status().children)
+        added = await engine.papers.add(always)
+        assert await engine.papers.add(always) == added, "the same again goes on as it is"
+        with pytest.raises(UsageError, match="other settings"):
+            await engine.papers.add(msgspec.structs.replace(always, cash=5.0))
+        await live(clock, simulator, engine, lambda: bool(engine.papers.records()[0]["positions"]))
+        (branch,) = (child for child in engine.status().children if child.name == "paper")
+        (line,) = branch.children
+        (held,) = line.children
+        assert (line.name, held.name) == ("Always in · 1s", "KRW-BTC")
+        assert held.detail is not None and str(held.detail).startswith("long 0.0076")
+        await engine.papers.flush()
+        await engine.backup(tmp_path / "backup.zip")
+        then = engine.papers.record("Always in")
+        await live(clock, simulator, engine, lambda: judged(engine) >= then["bars"] + 10)
+        await engine.restore(tmp_path / "backup.zip")
+        await live(clock, simulator, engine, lambda: judged(engine) > then["bars"] + 10)
+        record = engine.papers.record("Always in")
+        assert record["fills"] == then["fills"] and record["since_ns"] == then["since_ns"]
+        stopped = await engine.papers.remove("Always in")
+        assert stopped["positions"] and engine.papers.records() == []
+        with pytest.raises(UsageError, match="not on paper"):
+            engine.papers.record("Always in")
