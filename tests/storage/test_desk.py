@@ -19,7 +19,7 @@ from tests.storage.kit import FixedClock, ask
 from watchhamster.core.ports import StoreError, UsageError
 from watchhamster.core.text import Text
 from watchhamster.monitor.alerts import Alert, Delivery, Rule
-from watchhamster.storage.desk import DeskStore, JobRun
+from watchhamster.storage.desk import DeskStore, JobRun, StoredRun
 
 
 @pytest.fixture
@@ -278,3 +278,38 @@ async def test_many_writers_at_once_each_get_their_own(desk: DeskStore) -> None:
         tasks = [group.create_task(desk.add_alert(an_alert(i), ["inbox"])) for i in range(20)]
     ids = [task.result()[0].id for task in tasks]
     assert len(set(ids)) == 20 and len(desk.due_deliveries(1 << 62)) == 20
+
+
+async def test_different_backtests_count_as_trials_on_their_data(desk: DeskStore) -> None:
+    def a_run(answer: str, data: str = "this") -> StoredRun:
+        return StoredRun(
+            strategy="Cross",
+            text="",
+            instruments=("upbit:KRW-BTC",),
+            timeframe="1h",
+            since_ns=0,
+            until_ns=1,
+            first_bar_ns=0,
+            cash=1e6,
+            app_version="1",
+            data_fingerprint=data,
+            period_fingerprint=data,
+            answer=answer,
+            made_ns=0,
+        )
+
+    kept = [await desk.save_run(run) for run in (a_run("a"), a_run("b"), a_run("b"), a_run("c", "other"))]
+    assert [run.id for run in desk.runs()] == [run.id for run in kept]
+    assert (desk.trials_on("this"), desk.trials_on("other"), desk.trials_on("none")) == (2, 1, 0)
+    await desk.remove_run(kept[0].id or 0)
+    assert desk.trials_on("this") == 1
+    with pytest.raises(UsageError, match="no run"):
+        desk.run(kept[0].id or 0)
+
+
+async def test_every_version_of_a_strategy_stays(desk: DeskStore) -> None:
+    for text in ("one", "one", "two"):
+        await desk.save_strategy("Cross", text)
+    assert [(one.version, one.text) for one in desk.versions("Cross")] == [(1, "one"), (2, "two")]
+    assert [(one.name, one.version) for one in desk.strategies()] == [("Cross", 2)]
+    assert await desk.remove_strategy("Cross") == 2 and desk.strategies() == []
