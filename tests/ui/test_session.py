@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PySide6.QtCore import QEvent, Qt
+from PySide6.QtCore import QEvent, QPoint, Qt
 from PySide6.QtGui import QAccessible, QKeySequence
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QWidget
 
 from tests.ui.conftest import Drive, settled, until
 from tests.ui.fakes import NOW_NS, FakeEngine, feed_down
+from watchhamster.core.bars import Bars
 from watchhamster.core.timeframes import SECOND_NS
 from watchhamster.engine.away import Away, Gap
+from watchhamster.formula import Library
 from watchhamster.monitor.alerts import Rule
 from watchhamster.ui import sound, theme
 from watchhamster.ui.bridge import Errands
@@ -591,6 +593,41 @@ def test_the_context_menu_of_the_list_holds_what_applies(inside: Any) -> None:
         beside = s.watch_list.menu(None)
         assert len([action for action in beside.actions() if action.text()]) == 1
         beside.deleteLater()
+
+    inside(steps)
+
+
+def test_a_saved_formula_is_a_line_on_the_chart(inside: Any, engine: FakeEngine) -> None:
+    """Chosen in the chart's menu, it stands in the legend with the average that the chart reckons itself."""
+    definitions = {"trend": "trend(x, n=20) = sma(x, n)", "dear": "dear(x) = x > 1", "broken": "broken(x) = nothing(x)"}
+    engine.library = lambda: Library(definitions)  # type: ignore[method-assign]
+
+    async def steps(s: Session) -> None:
+        def titles() -> list[str]:
+            menu = s.chart.menu_at(QPoint(10, 10))
+            found = [action.text() for action in menu.actions() if action.text().startswith("Line: ")]
+            next(a for a in menu.actions() if a.text() == "Line: trend(close)").trigger()
+            menu.deleteLater()
+            return found
+
+        whole = await engine.bars(BTC, "1m", 0, NOW_NS)
+
+        async def same(_instrument: str, _timeframe: str, since_ns: int, until_ns: int) -> Bars:
+            return whole.between(since_ns, until_ns)
+
+        engine.bars = same  # type: ignore[method-assign]
+        s.load_chart()
+        await settled(s.errands)
+        assert titles() == ["Line: trend(close)"]
+        await settled(s.errands)
+        shown = s.chart.legend()
+        own = shown.split("MA 20  ")[1].split()[0].replace(",", "")
+        line = shown.split("trend(close)  ")[1].split()[0].replace(",", "")
+        assert float(line) == pytest.approx(float(own), rel=1e-5)
+        s.chart.grab()
+        titles()
+        await settled(s.errands)
+        assert "trend(close)" not in s.chart.legend()
 
     inside(steps)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +34,7 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QMenu, QToolButton, QToolTip, QVBoxLayout, QWidget
 
-from watchhamster.core.bars import Bars, Span
+from watchhamster.core.bars import Bars, Floats, Ints, Span
 from watchhamster.core.instruments import InstrumentInfo
 from watchhamster.core.market import Candle
 from watchhamster.core.sessions import Calendar
@@ -46,12 +46,14 @@ from watchhamster.ui import theme
 from watchhamster.ui.pg import pg
 from watchhamster.ui.plot import (
     ChartStyle,
+    Curve,
     Frame,
     Mark,
     Painter,
     PriceLine,
     Scene,
     average_colours,
+    curve_colour,
     frame_of,
     line_colour,
 )
@@ -81,6 +83,7 @@ class ChartView(QWidget):
     history_needed = Signal(object, object)  # since_ns, until_ns: once for each span
     style_changed = Signal(object)  # ChartStyle, changed from the chart's own menu
     adjusted_changed = Signal(bool)  # the same of adjusted prices
+    formula_toggled = Signal(str)  # the line of a formula is wanted, or no more
 
     def __init__(self, parent: QWidget | None = None, zone: dt.tzinfo | None = None) -> None:
         super().__init__(parent)
@@ -98,6 +101,9 @@ class ChartView(QWidget):
         self._style = ChartStyle()
         self._spans: Sequence[Span] = ()
         self._marks: Sequence[Mark] = ()
+        self._values: tuple[Ints, Mapping[str, Floats]] = (np.empty(0, np.int64), {})  # of formulas
+        self._formulas: Sequence[str] = ()  # that the menu offers
+        self._drawn: Sequence[str] = ()
         self._lines: dict[Any, PriceLine] = {}
         self._notes: dict[Any, str] = {}
         self._forming: int | None = None
@@ -163,6 +169,7 @@ class ChartView(QWidget):
         self._adjust.setChecked(adjusted)
         self._pyramid = Pyramid(self._shown(bars), self._slots(bars))
         self._spans, self._marks, self._lines, self._notes = (), (), {}, {}
+        self._values = np.empty(0, np.int64), {}
         self._forming, self._dragged, self._cross = None, None, None
         self._countdown = self._stale = self._message = ""
         if not len(bars):
@@ -267,6 +274,20 @@ class ChartView(QWidget):
         self._marks = tuple(marks)
         self._changed()
 
+    def set_formulas(self, names: Sequence[str], drawn: Sequence[str]) -> None:
+        """The formulas that the menu offers as lines, and which of them are drawn."""
+        self._formulas, self._drawn = tuple(names), tuple(drawn)
+
+    def set_curves(self, open_ns: Ints, curves: Mapping[str, Floats]) -> None:
+        """Lines of formulas: a value for each candle that opened then, by what the legend calls them."""
+        self._values = open_ns, dict(curves)
+        self._changed()
+
+    def _curves(self) -> list[Curve]:
+        open_ns, curves = self._values
+        slots = self._pyramid.slots.of(open_ns) if curves else open_ns  # a session that is learned of renumbers them
+        return [Curve(label, slots, values) for label, values in curves.items()]
+
     def set_lines(self, lines: Sequence[PriceLine | tuple[Any, float, str, str]]) -> None:
         """Alert lines. One that is being dragged stays in the hand."""
         self._lines = {line[0]: PriceLine(*line) for line in lines}
@@ -336,6 +357,11 @@ class ChartView(QWidget):
         """Move by so many candles; to the newer side if positive."""
         self._anchored = False
         self._move(self._first + slots, self._last + slots)
+
+    @property
+    def first_ns(self) -> int | None:
+        """When the oldest candle opened; None without any."""
+        return self._pyramid.slots.open_ns(self._pyramid.first) if len(self._pyramid) else None
 
     @property
     def visible_ns(self) -> tuple[int, int]:
@@ -556,6 +582,7 @@ class ChartView(QWidget):
             self._spans,
             (*self._paid, *self._marks),
             self._forming,
+            self._curves(),
         )
 
     def _price(self, price: float) -> str:
@@ -626,6 +653,10 @@ class ChartView(QWidget):
             mean = self._mean(period, slot)
             if mean is not None:
                 parts.append((f"{_('MA')} {period}  {self._price(mean)}", shade))
+        for i, curve in enumerate(self._curves()):
+            value = float(curve.at(np.array([slot]))[0])
+            if not math.isnan(value):
+                parts.append((f"{curve.label}  {fmt.exact(float(f'{value:.7g}'))}", curve_colour(i, t)))
         return parts
 
     def _mean(self, period: int, slot: int) -> float | None:
@@ -748,6 +779,14 @@ class ChartView(QWidget):
         add(_("Volume"), lambda: self._restyle(volume=not style.volume), checked=style.volume)
         if self._raw:
             add(_("Prices adjusted for dividends"), self.toggle_adjusted, checked=self._adjusted)
+        if self._formulas:
+            menu.addSeparator()
+        for name in self._formulas:
+            add(
+                _("Line: {formula}").format(formula=name),
+                lambda name=name: self.formula_toggled.emit(name),
+                checked=name in self._drawn,
+            )
         menu.addSeparator()
         add(_("Newest candles"), self.jump_to_latest)
         add(_("Reset the view"), self.reset_view)

@@ -57,6 +57,21 @@ class Mark(NamedTuple):
     text: str
 
 
+class Curve(NamedTuple):
+    """A formula's value on candles: their slots, ascending, and a number for each, NaN where undefined."""
+
+    label: str
+    slots: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+    def at(self, slots: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The values in these slots; NaN where there is no candle."""
+        if not len(self.slots):
+            return np.full(len(slots), np.nan)
+        place = np.minimum(np.searchsorted(self.slots, slots), len(self.slots) - 1)
+        return np.where(self.slots[place] == slots, self.values[place], np.nan)
+
+
 @dataclass(frozen=True)
 class Frame:
     """Where everything is. Slots are the candles' places in time; y counts down from the top of the plot."""
@@ -172,6 +187,7 @@ class Scene:
     spans: Sequence[Span]
     marks: Sequence[Mark]
     forming: int | None  # the slot whose candle is not closed yet
+    curves: Sequence[Curve] = ()  # of formulas, on the axis of prices
 
 
 class Painter:
@@ -274,8 +290,13 @@ class Painter:
             slots = columns.x
         holes = [scene.pyramid.slots.since(span.since_ns) for span in scene.spans if span.state == "not_fetched"]
         piece = np.searchsorted(np.array(sorted(holes), np.int64), slots, side="right")
-        for period, colour in zip(scene.style.averages, average_colours(t), strict=False):
-            means = scene.pyramid.average(period, slots)
+        lines = [
+            (scene.pyramid.average(period, slots), colour)
+            for period, colour in zip(scene.style.averages, average_colours(t), strict=False)
+        ]
+        for i, curve in enumerate(scene.curves):
+            lines.append((curve.at(slots), curve_colour(i, t)))
+        for means, colour in lines:
             known = ~np.isnan(means)
             x, y, pieces = frame.x[known], frame.y(means[known]), piece[known]
             joined = pieces[1:] == pieces[:-1]  # no line leads across what was not fetched
@@ -318,6 +339,12 @@ class Painter:
 def average_colours(t: Tokens) -> Iterable[QColor]:
     """One for each average, in the order of the style."""
     return (t.accent, t.focus, t.simulated, t.secondary)
+
+
+def curve_colour(place: int, t: Tokens) -> QColor:
+    """That of a formula's line, by its place among them."""
+    shades = (t.simulated, t.sign("ok").colour, t.sign("warning").colour, t.secondary)
+    return shades[place % len(shades)]
 
 
 def mark_sign(sign: str, t: Tokens) -> tuple[str, QColor, bool]:

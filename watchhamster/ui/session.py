@@ -20,13 +20,14 @@ import numpy as np
 from PySide6.QtCore import QObject, Qt, QTimer
 from PySide6.QtWidgets import QApplication, QStackedWidget, QVBoxLayout, QWidget
 
-from watchhamster.core.bars import Bars, Span
+from watchhamster.core.bars import Bars, Floats, Span
 from watchhamster.core.instruments import Headline
 from watchhamster.core.market import FeedChanged
 from watchhamster.core.ports import WatchHamsterError
 from watchhamster.core.text import _, pgettext, say
 from watchhamster.core.timeframes import SECOND_NS, timeframe
 from watchhamster.engine.away import Away, Gap
+from watchhamster.formula import Function, compile_many
 from watchhamster.monitor.alerts import Alert, Rule
 from watchhamster.monitor.status import StatusNode, title
 from watchhamster.settings import Value
@@ -104,6 +105,7 @@ class Session(QObject):
         self.lookup = Lookup(engine, errands, self)
         self.caution = CautionBox(shell)
         self._adjusted_ones: set[str] = set()  # instruments whose prices are shown adjusted
+        self._drawn: list[str] = []  # saved formulas that are lines on the chart
         self._adding = False  # what the search finds is put on the watch list
         self.watch_list = WatchList(engine, errands, shell.messages)
         self.alerts = AlertBook(engine, errands)
@@ -175,6 +177,7 @@ class Session(QObject):
         keys = await self.engine.layout(KEYS)
         self.settings.keys.use(json.loads(keys) if keys else {})
         self._adjusted_ones = set(place.get("adjusted", "").split())
+        self._drawn = place.get("formulas", "").splitlines()
         self.lookup.known = await self.engine.instruments()
         self.watch_list.read()
         self.alerts.read()
@@ -219,6 +222,7 @@ class Session(QObject):
                 "timeframe": self.timeframe,
                 "state": base64.b64encode(self.desk.state()).decode(),
                 "adjusted": " ".join(sorted(self._adjusted_ones)),
+                "formulas": "\n".join(self._drawn),
             }
             await self.engine.save_layout(LAYOUT, json.dumps(place).encode())
         self.shell.messages.finish()
@@ -305,6 +309,37 @@ class Session(QObject):
             self.chart.update_forming(forming)
         self._show_lines()
         self._show_marks()
+        self._show_formulas()
+
+    def _show_formulas(self) -> None:
+        """Draw the saved formulas that are wanted as lines, on all candles that the chart has."""
+        library = self.engine.library()
+        known = [call for function in library.functions() if (call := _as_line(function))]
+        drawn = [name for name in self._drawn if name in known]
+        self.chart.set_formulas(known, drawn)
+        number, instrument, frame = self._loading, self.instrument, timeframe(self.timeframe)
+        since_ns, now_ns = self.chart.first_ns, self.engine.clock.now_ns()
+        if not drawn or since_ns is None:
+            self.chart.set_curves(np.empty(0, np.int64), {})
+            return
+
+        async def work() -> tuple[Bars, dict[str, Floats]]:
+            program = compile_many(drawn, timeframe=frame, library=library)
+            room_ns = program.warm_up * frame.approximate_ns
+            bars = await self.engine.bars(instrument, frame.name, since_ns - room_ns, now_ns)
+            found = await asyncio.to_thread(program.over, bars)
+            return bars, {name: values.data for name, values in zip(drawn, found, strict=True)}
+
+        def draw(found: tuple[Bars, dict[str, Floats]]) -> None:
+            if number == self._loading:
+                self.chart.set_curves(found[0].open_ns, found[1])
+
+        self.errands.run(self.chart, work(), draw, self._older_failed)
+
+    def _toggle_formula(self, call: str) -> None:
+        """Draw a formula, or no more."""
+        self._drawn = [name for name in self._drawn if name != call] + ([] if call in self._drawn else [call])
+        self._show_formulas()
 
     def _set_series(self, instrument: str, name: str, bars: Bars) -> None:
         info, calendar = self.engine.info(instrument), self.engine.calendar(instrument)
@@ -334,6 +369,7 @@ class Session(QObject):
                 self._spans = [*spans, *self._spans]
                 self.chart.prepend(bars)
                 self.chart.set_spans(self._spans)
+                self._show_formulas()
 
         work = self._history(self.instrument, self.timeframe, since_ns, until_ns)
         self.errands.run(self.chart, work, prepend, self._older_failed)
@@ -354,6 +390,8 @@ class Session(QObject):
             self.load_chart()
         for candle in news.closed.get(key, ()):
             self.chart.append_closed(candle)
+        if self._drawn and news.closed.get(key):
+            self._show_formulas()
         moved = self.instrument in news.trades or self.instrument in news.tickers
         forming = self.engine.forming(*key) if moved else news.candles.get(key)
         if forming is not None:
@@ -692,6 +730,7 @@ class Session(QObject):
         chart.mark_clicked.connect(self._mark_clicked)
         chart.history_needed.connect(self._older)
         chart.adjusted_changed.connect(self._adjusted)
+        chart.formula_toggled.connect(self._toggle_formula)
         self.watch_list.chosen.connect(self.choose)
         self.watch_list.add_wanted.connect(self._search_to_add)
         self.rules.lookup = self.lookup
@@ -1023,6 +1062,13 @@ class Session(QObject):
             self.bridge.beat()
             await asyncio.sleep(0.02)
         return shown
+
+
+def _as_line(function: Function) -> str:
+    """A saved formula as it is called for a line on the chart; empty where it is no number, or needs more."""
+    if function.kind != "number" or function.conditions or function.word or function.outputs:
+        return ""
+    return f"{function.name}({', '.join('close' for _series in function.series)})"
 
 
 def _tip(node: StatusNode) -> str:
