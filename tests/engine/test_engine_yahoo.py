@@ -248,7 +248,7 @@ async def test_a_bar_that_is_open_is_shown_from_its_beginning_at_once(home: Home
     async with Simulator(clock=clock) as simulator, watching(home, simulator, APPLE) as engine:
         for name, open_ns in (("5m", at("2026-11-27T12:55-05:00")), ("1h", at("2026-11-27T12:30-05:00"))):
             engine.focus(APPLE, name)
-            await until(lambda name=name: engine.forming(APPLE, name))  # type: ignore[misc]
+            await until(lambda name=name: engine.forming(APPLE, name))
             bar = engine.forming(APPLE, name)
             assert bar is not None and (bar.open_ns, bar.closed, bar.origin) == (open_ns, False, "live")
             minutes = await truth(simulator, "1m", open_ns, clock.now_ns())
@@ -257,6 +257,21 @@ async def test_a_bar_that_is_open_is_shown_from_its_beginning_at_once(home: Home
             assert max(single([row["high"] for row in before])) <= np.float32(bar.high)
             assert min(single([row["low"] for row in before])) >= np.float32(bar.low)
         assert clock.now_ns() < start_ns + MINUTE_NS, "the minute in which it was chosen cannot have settled"
+
+
+async def test_minutes_of_what_is_only_listed_are_stored_as_they_settle(home: Home) -> None:
+    """Nobody waits for them, but they are few: `run` stores what it watches."""
+    start_ns = at("2026-11-27T10:00:10-05:00")
+    clock = LeapingClock(start_ns, 2.0)
+    async with Simulator(clock=clock) as simulator, watching(home, simulator, APPLE) as engine:
+        seen = Seen(engine)
+        await until(lambda: engine.board.price(APPLE) is not None)
+        clock.leap(start_ns + 125 * SECOND_NS)
+        await until(lambda: seen.closed("1m"))
+        assert clock.now_ns() < start_ns + 200 * SECOND_NS
+        first_ns, last_ns = (seen.closed("1m")[place].open_ns for place in (0, -1))
+        assert first_ns <= start_ns - 10 * SECOND_NS <= last_ns, "the minute in which watching began is the venue's"
+        assert await unknown(engine, "1m", first_ns, last_ns + 4 * MINUTE_NS) == []
 
 
 def check_minutes(seen: Seen, true: list[dict[str, Any]], opening: int) -> None:
