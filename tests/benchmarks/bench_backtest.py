@@ -1,9 +1,10 @@
 """What backtests cost beside a hand-written C loop, in one run.
 
-    python tests/benchmarks/bench_backtest.py [rounds]
+    python tests/benchmarks/bench_backtest.py [rounds] [--peers PYTHON]
 
 Needs a C compiler (`CC`, else cc). The first run on a machine compiles the kernel, which takes half a minute and is not
-measured. CPU time, best of interleaved rounds; the C loop keeps neither curve nor trades.
+measured. CPU time, best of interleaved rounds; the C loop keeps neither curve nor trades. With an interpreter that has
+other engines (see `peer_speed.py`) theirs is measured in the same run.
 
 - one SMA cross on 1 M bars, all in: formula, fills, equity, trades, metrics (at most 2.5 x C)
 - RSI below 30, stop 2 %, target 4 %, 1 M bars (at most 2.5 x C)
@@ -13,10 +14,11 @@ measured. CPU time, best of interleaved rounds; the C loop keeps neither curve n
 
 from __future__ import annotations
 
+import argparse
 import ctypes
+import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -69,6 +71,7 @@ when = "cross_below(sma(close, 10), sma(close, 50))"
 fee_percent = 0.05
 """
 )
+OURS = {"cross": "  to the metrics", "bracket": "  to the metrics, too", "purse": "100 instruments x 20 k bars"}
 SETS = [{"fast": float(fast), "slow": float(slow)} for fast in range(2, 42) for slow in range(45, 170, 5)]
 
 
@@ -137,13 +140,37 @@ def interleaved(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str
     return best
 
 
+class Peers:
+    """Other engines, in a process of theirs."""
+
+    def __init__(self, python: str, folder: str, data: dict[str, np.ndarray]) -> None:
+        np.savez(Path(folder) / "bars.npz", **data)  # type: ignore[arg-type]
+        command = [python, str(Path(__file__).with_name("peer_speed.py")), str(Path(folder) / "bars.npz")]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.tasks: list[str] = json.loads(self._line())
+        for task in self.tasks:  # once, to compile and to see that they trade the same
+            print(f"{task:40} {self.ask(task)[1]}")
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def ask(self, task: str) -> tuple[float, object]:
+        """CPU milliseconds of one run, and its last equity and trades."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(task + "\n")
+        self.process.stdin.flush()
+        milliseconds, found = json.loads(self._line())
+        return milliseconds, found
+
+
 def whole(strategy: Strategy, history: History) -> float | None:
     """One warm run to its metrics, as a sweep does it: fills, curve and trades as arrays."""
     (swept,) = sweep(strategy, history, [{}], cash=CASH, compiled=True)
     return measure(swept.digest).sharpe
 
 
-def main(rounds: int) -> None:
+def main(rounds: int, python: str | None) -> None:
     """Measure and print."""
     kernel.compiled()
     with tempfile.TemporaryDirectory() as folder:
@@ -169,6 +196,17 @@ def main(rounds: int) -> None:
         part = SETS[:: len(SETS) // min(len(SETS), 100 * rounds)]
         averages = {w: bound.sma(short, w) for w in sorted({int(w) for s in SETS for w in s.values()})}
 
+        peers = None
+        if python is not None:
+            given = {
+                name: np.stack((one.open, one.high, one.low, one.close))
+                for name, one in (("long", bars), ("short", short))
+            }
+            given["sets"] = np.array([[int(one["fast"]), int(one["slow"])] for one in part])
+            for name in ("open", "close"):
+                given[f"purse_{name}"] = np.column_stack([getattr(one, name) for one in window.bars])
+            peers = Peers(python, folder, given)
+
         def c_cross() -> None:
             bound.cross(bars, bound.sma(bars, 10), bound.sma(bars, 50), 50)
 
@@ -191,19 +229,29 @@ def main(rounds: int) -> None:
             },
             rounds,
         )
+        theirs = {task: min(peers.ask(task)[0] for _ in range(rounds)) for task in peers.tasks} if peers else {}
         once = interleaved(
             {
                 f"{len(part)} sets x 100 k bars: C": c_sweep,
-                "  swept": lambda: [measure(s.digest) for s in sweep(CROSS, swept, part, cash=CASH, compiled=True)],
+                f"{len(part)} sets x 100 k bars: ours": lambda: [
+                    measure(s.digest) for s in sweep(CROSS, swept, part, cash=CASH, compiled=True)
+                ],
             },
             1,
         )
     previous = 0.0
     for name, milliseconds in (best | once).items():
-        if not name.startswith(" "):
+        if name.endswith(": C") or name in OURS["purse"]:
             previous = milliseconds
         print(f"{name:40} {milliseconds:9.1f} ms   {milliseconds / previous:6.2f} x")
+    for name, milliseconds in theirs.items():
+        mine = {**best, **once}[OURS.get(name.partition(": ")[2]) or f"{len(part)} sets x 100 k bars: ours"]
+        print(f"{name:40} {milliseconds:9.1f} ms   {milliseconds / mine:6.2f} x ours")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("rounds", type=int, nargs="?", default=5)
+    arguments.add_argument("--peers")
+    given = arguments.parse_args()
+    main(given.rounds, given.peers)
