@@ -16,6 +16,9 @@ Inside a bar, in this order:
 
 Where finer bars lie inside a bar, 2 and 3 walk them instead.
 
+`run` leaves out what would do nothing: quiet bars, and of one instrument's market entries and whole exits all but the
+fill. What it skips is the step's own result, to the bit.
+
 All numbers live in one vector `x`, so that a step takes two arguments and can be compiled well: the account, what the
 strategy says, then a block for each instrument (`BLOCK` places from `BLOCKS` on): what the venue says, the state of its
 orders and position, and its bar of this moment (`ROW` says whether it has one); then the price steps, three places
