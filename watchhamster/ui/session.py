@@ -12,6 +12,7 @@ import datetime as dt
 import json
 import logging
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
@@ -39,7 +40,6 @@ from watchhamster.ui.chart import ChartView, Mark, PriceLine
 from watchhamster.ui.desk import DeskPage, Journal, dock_title
 from watchhamster.ui.finder import Choice
 from watchhamster.ui.inbox import AlertBook, AlertList, AlertsPage
-from watchhamster.ui.lab_page import LabPage
 from watchhamster.ui.language import named, switch_language
 from watchhamster.ui.lookup import Lookup
 from watchhamster.ui.market import unit_of
@@ -56,6 +56,7 @@ from watchhamster.ui.watch_list import WatchList
 if TYPE_CHECKING:
     from watchhamster.engine.engine import Engine
     from watchhamster.monitor.replay import Replay
+    from watchhamster.ui.lab_page import LabPage
     from watchhamster.ui.start import LogLines, Look
 
 log = logging.getLogger("watchhamster.ui")
@@ -126,14 +127,13 @@ class Session(QObject):
         self.desk.dock("journal").put_into_head(self.journal.tabs)
         self.desk.dock("watch-list").add_tool("plus", lambda: _("Add an instrument…"), self._search_to_add)
         self.alerts_page = AlertsPage(self.rules, self.alerts, engine, errands)
-        self.lab = LabPage(engine, errands, self.lookup, self.zone, simulated=self._simulated())
-        self.lab.with_caution = self._with_caution
+        self._lab_place = _framed()
         self.system = SystemPage(engine, self.bridge, self.system_log)
         for name, page in (
             ("desk", self.desk),
             ("watch", self.tree),
             ("alerts", self.alerts_page),
-            ("lab", self.lab),
+            ("lab", self._lab_place),
             ("system", self.system),
         ):
             shell.add_page(name, page)
@@ -163,6 +163,18 @@ class Session(QObject):
         self.bridge.start()
         self._slow.start()
         self.slow_beat()
+
+    @cached_property
+    def lab(self) -> LabPage:
+        """The lab page, made when it is first wanted: with the laboratory it would delay the first picture."""
+        from watchhamster.ui.lab_page import LabPage
+
+        page = LabPage(self.engine, self.errands, self.lookup, self.zone, simulated=self._simulated())
+        page.with_caution = self._with_caution
+        place = self._lab_place.layout()
+        assert place is not None
+        place.addWidget(page)
+        return page
 
     # ------------------------------------------------------------ beginning and end
 
@@ -1075,12 +1087,13 @@ def _tip(node: StatusNode) -> str:
     return "\n".join(first_lines(node, 6)).replace("WatchHamster", title(node), 1)
 
 
-def _framed(widget: QWidget) -> QWidget:
+def _framed(*widgets: QWidget) -> QWidget:
     """In a frame that keeps a minimum size from spreading to the docks."""
     frame = QWidget()
     layout = QVBoxLayout(frame)
     layout.setContentsMargins(0, 0, 0, 0)
-    layout.addWidget(widget)
+    for widget in widgets:
+        layout.addWidget(widget)
     return frame
 
 
