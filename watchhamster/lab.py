@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from watchhamster.backtest.search import ConditionSearch
     from watchhamster.backtest.trials import Trial
     from watchhamster.backtest.trust import Stress, Trust
-    from watchhamster.engine.lab import Progress, Searches
+    from watchhamster.engine.searching import Progress, Searches
 
 EXAMPLES: Final = RESOURCES / "strategies"
 FINER_MOST: Final = 1_000_000  # shorter bars that are looked at inside of longer ones
@@ -929,7 +929,7 @@ def search(
     """
     from watchhamster.backtest.objective import Backtests, axes_of, warm
     from watchhamster.backtest.optimise import constraints, goals
-    from watchhamster.engine.lab import search as carry_on
+    from watchhamster.engine.searching import search as carry_on
     from watchhamster.engine.workers import WorkerPool
 
     library = commands.library_of(home)

@@ -29,7 +29,7 @@ from watchhamster.storage.desk import DeskStore, StoredRun
 if TYPE_CHECKING:
     from watchhamster.backtest.trials import Trial
     from watchhamster.backtest.trust import Trust
-    from watchhamster.engine.lab import Progress
+    from watchhamster.engine.searching import Progress
 
 Answer = Callable[[str, dict[str, Any]], Awaitable[Any]]  # does a thing that writes
 KEPT_MOST: Final = 2  # runs that the worker remembers

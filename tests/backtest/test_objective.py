@@ -22,7 +22,7 @@ from watchhamster.backtest.strategy import read
 from watchhamster.backtest.trials import unpack_held, unpack_returns
 from watchhamster.backtest.trust import Change
 from watchhamster.engine.clock import SystemClock
-from watchhamster.engine.lab import search
+from watchhamster.engine.searching import search
 from watchhamster.engine.workers import WorkerPool
 from watchhamster.storage.desk import DeskStore
 

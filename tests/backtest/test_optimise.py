@@ -40,7 +40,7 @@ from watchhamster.backtest.trials import Trial, pack, unpack_held, unpack_return
 from watchhamster.core.ports import UsageError, WatchHamsterError
 from watchhamster.core.text import Text
 from watchhamster.engine.clock import SystemClock
-from watchhamster.engine.lab import Progress, carry_out
+from watchhamster.engine.searching import Progress, carry_out
 from watchhamster.engine.workers import WorkerPool
 from watchhamster.storage.desk import DeskStore
 
@@ -177,7 +177,7 @@ def test_ranges_that_cannot_be_searched_are_refused() -> None:
 
 def test_what_is_heavy_is_imported_in_workers_only() -> None:
     code = (
-        "import sys, watchhamster.engine.lab, watchhamster.backtest.objective, watchhamster.storage.desk\n"
+        "import sys, watchhamster.engine.searching, watchhamster.backtest.objective, watchhamster.storage.desk\n"
         "print(' '.join({'numba', 'optuna', 'cmaes', 'pandas'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -437,7 +437,7 @@ from pathlib import Path
 from tests.backtest.hill import Hill, plan
 from watchhamster.backtest.optimise import optimise
 from watchhamster.engine.clock import SystemClock
-from watchhamster.engine.lab import carry_out
+from watchhamster.engine.searching import carry_out
 from watchhamster.engine.workers import WorkerPool
 from watchhamster.storage.desk import DeskStore
 

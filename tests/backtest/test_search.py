@@ -31,7 +31,7 @@ from watchhamster.backtest.search import (
 from watchhamster.backtest.trust import Change
 from watchhamster.core.ports import UsageError
 from watchhamster.engine.clock import SystemClock
-from watchhamster.engine.lab import carry_out
+from watchhamster.engine.searching import carry_out
 from watchhamster.engine.workers import WorkerPool
 from watchhamster.formula import parse
 

@@ -30,7 +30,7 @@ from watchhamster.backtest.search import ConditionSearch, search_conditions
 from watchhamster.backtest.strategy import read
 from watchhamster.core.bars import Bars
 from watchhamster.engine.clock import SystemClock
-from watchhamster.engine.lab import Progress, carry_out
+from watchhamster.engine.searching import Progress, carry_out
 from watchhamster.engine.workers import WorkerPool
 
 MINUTE_NS = 60_000_000_000

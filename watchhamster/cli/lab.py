@@ -22,7 +22,7 @@ from watchhamster.settings import load_translations
 if TYPE_CHECKING:
     from watchhamster.backtest.trials import Trial
     from watchhamster.backtest.trust import Trust
-    from watchhamster.engine.lab import Progress
+    from watchhamster.engine.searching import Progress
     from watchhamster.storage.desk import StoredRun
 
 strategy = typer.Typer(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from watchhamster.backtest.strategy import Strategy
     from watchhamster.backtest.trials import Trial
     from watchhamster.backtest.trust import Trust
-    from watchhamster.engine.lab import Progress
+    from watchhamster.engine.searching import Progress
 
 Stage = str  # of a run on its way: "run" or "judge"
 

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from watchhamster.backtest.strategy import Parameter
     from watchhamster.engine.bench import Bench, Offer, Outcome, Past, Treasure, Wanted
     from watchhamster.engine.engine import Engine
-    from watchhamster.engine.lab import Progress
+    from watchhamster.engine.searching import Progress
 
 DAY_NS = 86_400 * SECOND_NS
 PERIODS = (30, 90, 180, 365, 3 * 365)  # days
