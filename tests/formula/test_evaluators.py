@@ -20,7 +20,7 @@ from watchhamster.core.ports import UsageError
 from watchhamster.formula import Formula, Function, Value, compile_many, describe, functions, parse
 from watchhamster.formula.indicators import defaults, lookback, talib
 
-MANY = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=120, suppress_health_check=list(HealthCheck))
 
 
 def same(a: list[Value], b: list[Value]) -> bool:

@@ -21,7 +21,7 @@ M1 = timeframe("1m")
 HOUR = 60 * MINUTE_NS
 DAY = 24 * HOUR
 ETH = "upbit:KRW-ETH"
-MANY = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=80, suppress_health_check=list(HealthCheck))
 
 
 def at_minutes(minutes: list[int], seed: int = 1) -> Bars:

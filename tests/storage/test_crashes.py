@@ -491,7 +491,7 @@ def run_machine(folder: Path, examples: int) -> None:
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
     run_state_machine_as_test(
         machine,
-        settings=settings(max_examples=examples, stateful_step_count=15, deadline=None, suppress_health_check=checks),
+        settings=settings(max_examples=examples, stateful_step_count=15, suppress_health_check=checks),
     )
 
 
