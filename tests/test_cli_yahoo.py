@@ -22,6 +22,7 @@ from tests.test_cli import Shell
 from tests.test_cli_yahoo_faults import exchange as exchange_with
 from tests.test_program import PATIENCE_S, Program, branch
 from tests.virtual_time import LeapingClock
+from watchhamster import commands
 from watchhamster.app import Options, build_engine
 from watchhamster.core.actions import Action, adjustment
 from watchhamster.core.market import Candle, Event
@@ -431,6 +432,7 @@ async def test_the_users_hours_are_taken_by_the_calendars_at_once(tmp_path: Path
 
 def test_both_venues_answer_on_the_command_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside a simulator that has the real time: what is open just now does not matter."""
+    monkeypatch.setattr(commands, "ONE_SHOT_S", 90.0)  # how soon is not what is tested
     with exchange_with("") as simulator:
         for venue, url in simulator.venues.items():
             monkeypatch.setenv(f"WATCHHAMSTER_{venue.upper()}_URL", url)

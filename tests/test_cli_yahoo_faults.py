@@ -20,6 +20,7 @@ import pytest
 
 from tests.test_cli import Shell
 from tests.test_program import Program, branch
+from watchhamster import commands
 from watchhamster.core.ports import Quota
 from watchhamster.engine.clock import SystemClock
 from watchhamster.sim import Simulator
@@ -100,9 +101,10 @@ class Desk:
 def desk(
     request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Desk]:
-    """With the faults of the test's own parameter `faults`. How politely it is asked is not what is tested."""
+    """With the faults of the test's own parameter `faults`. How politely and how soon is not what is tested."""
     monkeypatch.setenv("WATCHHAMSTER_LANGUAGE", "en")
     monkeypatch.setattr(Yahoo, "quotas", {group: Quota(quota.count, 0.1) for group, quota in Yahoo.quotas.items()})
+    monkeypatch.setattr(commands, "ONE_SHOT_S", 90.0)
     with exchange(request.node.callspec.params["faults"]) as simulator:
         for venue, url in simulator.venues.items():
             monkeypatch.setenv(f"WATCHHAMSTER_{venue.upper()}_URL", url)
