@@ -245,8 +245,8 @@ def main(rounds: int, python: str | None) -> None:
             previous = milliseconds
         print(f"{name:40} {milliseconds:9.1f} ms   {milliseconds / previous:6.2f} x")
     for name, milliseconds in theirs.items():
-        mine = {**best, **once}[OURS.get(name.partition(": ")[2]) or f"{len(part)} sets x 100 k bars: ours"]
-        print(f"{name:40} {milliseconds:9.1f} ms   {milliseconds / mine:6.2f} x ours")
+        own_ms = {**best, **once}[OURS.get(name.partition(": ")[2]) or f"{len(part)} sets x 100 k bars: ours"]
+        print(f"{name:40} {milliseconds:9.1f} ms   {milliseconds / own_ms:6.2f} x ours")
 
 
 if __name__ == "__main__":

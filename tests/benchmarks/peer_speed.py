@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """What other engines take for the tasks of `bench_backtest.py`, which runs this file in an environment that has them.
 
     pip install phasor-trader vectorbt vectorbt-rust TA-Lib

@@ -612,7 +612,7 @@ def test_a_saved_formula_is_a_line_on_the_chart(inside: Any, engine: FakeEngine)
 
         whole = await engine.bars(BTC, "1m", 0, NOW_NS)
 
-        async def same(_instrument: str, _timeframe: str, since_ns: int, until_ns: int) -> Bars:
+        async def same(instrument: str, timeframe_: str, since_ns: int, until_ns: int) -> Bars:
             return whole.between(since_ns, until_ns)
 
         engine.bars = same  # type: ignore[method-assign]
