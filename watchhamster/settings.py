@@ -15,14 +15,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
 
 from watchhamster.core.ports import StoreError, UsageError
-from watchhamster.core.sessions import Hours, hours_of
 from watchhamster.core.text import Text, use_translations
+
+if TYPE_CHECKING:
+    from watchhamster.core.sessions import Hours
 
 Value: TypeAlias = bool | int | float | str
 RESOURCES = Path(__file__).resolve().parent.parent / "resources"  # beside the package: an editable install
@@ -237,6 +239,12 @@ def _zone(text: str) -> None:
         raise ValueError(text) from error
 
 
+def _hours(text: str) -> dict[str, dict[dt.date, Hours]]:
+    from watchhamster.core.sessions import hours_of  # calendars can wait for the first picture
+
+    return hours_of(text)
+
+
 def _url(text: str) -> None:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
@@ -324,7 +332,7 @@ TABLE: Mapping[str, Setting] = {
         Setting(
             name="trading_hours",
             default="",
-            shape=hours_of,
+            shape=_hours,
             example="XKRX 2026-11-19 10:00-16:30; AAPL 2026-12-24 closed",
             description=Text("Days on which a market or a symbol trades at other hours than the calendars say."),
         ),
@@ -523,7 +531,7 @@ class Settings:
 
     def trading_hours(self) -> dict[str, dict[dt.date, Hours]]:
         """The user's word on trading hours: market code or symbol -> local day -> hours."""
-        return hours_of(self.text("trading_hours"))
+        return _hours(self.text("trading_hours"))
 
     def retention_days(self) -> dict[str, int]:
         """Days each timeframe is kept, 0 for as long as there is room."""

@@ -20,12 +20,12 @@ from PySide6.QtWidgets import (
 )
 from shiboken6 import isValid
 
-from watchhamster.core.instruments import InstrumentInfo
 from watchhamster.core.text import _
 from watchhamster.ui import theme
 from watchhamster.ui.language import Translated
 
 if TYPE_CHECKING:
+    from watchhamster.core.instruments import InstrumentInfo
     from watchhamster.ui.choices import ChoiceList
 
 ROWS_MAX = 12  # of the list
