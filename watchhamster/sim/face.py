@@ -97,6 +97,11 @@ class MarketTime:
         self._zero = clock.monotonic()
         self._start_ns = clock.now_ns() if start_ns is None else start_ns
 
+    @property
+    def stands(self) -> bool:
+        """Whether it stands still, for all that anyone can tell."""
+        return self.speed < 1e-6
+
     def now_ns(self) -> int:
         """Nanoseconds UTC in the market."""
         if self._follows:

@@ -48,6 +48,7 @@ from watchhamster.sim.yahoo import (
 
 _CALLS_A_MINUTE = 100
 _TOLD_MS = 600_000  # what is older is not told
+_LAST_MS = 60_000  # of prints that are the last ones of a market that stands still
 _MOST_FRAMES = 20  # a symbol and turn: the stream conflates
 _TOO_MANY = "Too Many Requests\r\n"
 _CACHE = {
@@ -373,8 +374,10 @@ class YahooFace:
     def _listen(self) -> None:
         symbols = {symbol for wanted in self._wanted.values() for symbol in wanted}
         for symbol in symbols - self._channels.keys():
-            now_ms = self._now_ms(SHARE_OF[symbol])
-            self._channels[symbol] = _Channel(now_ms, self._next_ms(symbol, now_ms))
+            told_ms = self._now_ms(SHARE_OF[symbol])
+            if self.floor.market.stands:  # there is no next print: who listens is told the last ones
+                told_ms -= _LAST_MS
+            self._channels[symbol] = _Channel(told_ms, self._next_ms(symbol, told_ms))
         for symbol in self._channels.keys() - symbols:
             del self._channels[symbol]
 
